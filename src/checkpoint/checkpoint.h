@@ -1,0 +1,83 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+// Checkpoints: a folder RUN/ckpt/step-00001000 of safetensors and text files with a manifest of sizes and hashes.
+// Commit: write step-N.tmp, fsync every file, write the manifest, fsync, rename to step-N, fsync the parent. A kill at
+// any point leaves earlier checkpoints and at most one .tmp folder, which is ignored and removed by the next save.
+namespace power::checkpoint {
+
+struct NamedTensor {
+  std::string name;
+  torch::Tensor tensor;
+};
+
+struct TensorFile {
+  std::string name;  // a plain file name, e.g. "model.safetensors"
+  std::vector<NamedTensor> tensors;
+  std::map<std::string, std::string> metadata;
+};
+
+struct TextFile {
+  std::string name;  // e.g. "state.json"
+  std::string content;
+};
+
+struct Contents {
+  int64_t step = 0;
+  std::vector<TensorFile> tensor_files;
+  std::vector<TextFile> text_files;
+  nlohmann::json summary;  // shown by `ckpt ls`: a few scalars, e.g. tokens, val_loss
+};
+
+// Writes one checkpoint and returns its folder. Tensors may be on any device. Refuses non-finite floating-point tensors
+// with Error(kNonFinite). On any failure nothing but a .tmp folder was touched, and that is removed.
+// `name` is the folder's name under RUN/ckpt; empty: "step-" and eight digits.
+std::filesystem::path save(const std::filesystem::path& run_dir, const Contents& contents, const std::string& name = "");
+
+struct Found {
+  std::filesystem::path path;
+  int64_t step = 0;
+  nlohmann::json summary;
+  int64_t bytes = 0;
+  std::string problem;  // empty: valid (as far as it was checked)
+};
+
+// Every checkpoint of a run folder, newest last; `full` also hashes the files, else manifest and sizes are checked.
+std::vector<Found> list(const std::filesystem::path& run_dir, bool full);
+// Checks one checkpoint wholly; the problem in words, or an empty string.
+std::string verify(const std::filesystem::path& checkpoint_dir);
+// `path` is a checkpoint, or a run folder whose newest valid checkpoint is meant; skipped ones are passed to `skipped`.
+// Returns nullopt where a run folder has no checkpoint at all; throws Error(kData) where it has only broken ones or the
+// path is not there.
+std::optional<std::filesystem::path> resolve(const std::filesystem::path& path,
+                                             const std::function<void(const Found&)>& skipped = {});
+
+// An opened, fully verified checkpoint. Tensors are read by name, on the CPU, as own copies.
+class Reader {
+ public:
+  explicit Reader(const std::filesystem::path& checkpoint_dir);
+  int64_t step() const { return step_; }
+  std::vector<NamedTensor> read_tensors(const std::string& file) const;
+  std::string read_text(const std::string& file) const;
+  bool has(const std::string& file) const;
+
+ private:
+  std::filesystem::path path_;
+  int64_t step_ = 0;
+  nlohmann::json manifest_;
+};
+
+// Deletes step checkpoints beyond the newest `keep_last` valid ones; never the last valid one, never named ones.
+void rotate(const std::filesystem::path& run_dir, int64_t keep_last);
+
+}  // namespace power::checkpoint

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <tuple>
+
+// Symmetric power attention as PyTorch operators (namespace power_attention in the dispatcher). These functions call
+// the dispatcher, so autograd, autocast and the device's implementation apply. docs/operator.md has the mathematics.
+//
+// Shapes: q (B,TQ,HQ,D); k (B,TK,H,D); v (B,TK,H,E); log_g (B,TK,H), natural log, <= 0, -inf starts a segment.
+// HQ = R*H; query head hq reads kv head hq / R. Query i stands at key position TK-TQ+i (causal).
+// state (B,H,F,E), key_sum (B,H,F), F = C(D+degree-1, degree): layout sym-lex/1, multiplicity on the state side, no
+// scale inside; float32 (float64 for float64 inputs).
+namespace power::ops {
+
+using OptTensor = std::optional<at::Tensor>;
+
+// chunk_size of power_attention: std::nullopt chooses the form by shape, 0 is the quadratic form, n > 0 the chunked form.
+inline constexpr int64_t kQuadraticForm = 0;
+
+// The whole operator. Returns y (B,TQ,HQ,E), and with return_state the state and key sum after the last key (tensors of
+// zero elements otherwise). scale defaults to 1/sqrt(D); normalize is "sum", "layer" or "none".
+std::tuple<at::Tensor, at::Tensor, at::Tensor> power_attention(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
+    const OptTensor& initial_state = {}, const OptTensor& initial_key_sum = {}, int64_t degree = 2,
+    std::optional<double> scale = {}, std::optional<int64_t> chunk_size = {}, const std::string& normalize = "sum",
+    bool return_state = false);
+
+// What power_attention_step carries from call to call. Undefined tensors stand for "nothing yet".
+struct StepState {
+  at::Tensor state;        // (B,H,F,E)
+  at::Tensor key_sum;      // (B,H,F)
+  at::Tensor cache_k;      // (B,C,H,D), the newest C < switch_over tokens, not yet in the state
+  at::Tensor cache_v;      // (B,C,H,E)
+  at::Tensor cache_log_g;  // (B,C,H)
+};
+
+// Inference: TQ >= 1 new tokens (q, k, v, log_g of equal length) against `past`, which is updated. The cache is folded
+// into the state when it reaches switch_over tokens. No gradients.
+at::Tensor power_attention_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
+                                StepState& past, int64_t degree = 2, std::optional<double> scale = {},
+                                int64_t switch_over = 256, const std::string& normalize = "sum");
+
+}  // namespace power::ops
