@@ -11,7 +11,7 @@ namespace power::config {
 // behind YAML, flags, environment, --help, completion and docs/configuration.md; the defaults below are that table's.
 struct RunConfig {
   // data
-  std::string dataset = "openwebtext";  // folder under data_root with train.bin and val.bin, or shard patterns
+  std::string dataset = "openwebtext";  // folder under data_root with train*.bin and val*.bin
   std::string data_root = "data";
   std::string tokenizer = "gpt2";       // gpt2 | bytes
   std::string verify_data = "cached";   // full | cached | off
