@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+// Numbers as people read them.
+namespace power {
+
+// printf for one number: format_number("%.4f", 3.14159) is "3.1416".
+std::string format_number(const char* format, double value);
+// Three significant digits with k, M, G or T: 124439808 is "124M".
+std::string format_count(double value);
+// Powers of 1024: "61.2 GiB".
+std::string format_bytes(double bytes);
+// "2h13m", "4m05s", "12.3s".
+std::string format_duration(double seconds);
+
+}  // namespace power

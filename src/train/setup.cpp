@@ -1,0 +1,59 @@
+#include "train/setup.h"
+
+#include <filesystem>
+
+#include "core/error.h"
+#include "train/device.h"
+
+namespace power::train {
+
+model::GptOptions gpt_options(const config::RunConfig& config, int64_t tokenizer_vocab_size) {
+  model::GptOptions options;
+  options.n_layer = config.n_layer;
+  options.n_head = config.n_head;
+  options.qhead_ratio = config.qhead_ratio;
+  options.head_size = config.head_size;
+  options.n_embd = config.n_embd;
+  // Multiples of 64 keep the head's matrix products on the tensor cores' fast path: 50257 -> 50304.
+  options.vocab_size = (tokenizer_vocab_size + 63) / 64 * 64;
+  options.block_size = config.block_size;
+  options.rope_base = static_cast<double>(config.block_size);
+  options.attention.clear();
+  for (const std::string& kernel : config.attention_kernel) {
+    options.attention.push_back(kernel == "power" ? model::AttentionKernel::kPower : model::AttentionKernel::kSoftmax);
+  }
+  options.degree = config.degree;
+  if (config.chunk_size == "None") {
+    options.chunk_size = ops::kQuadraticForm;
+  } else if (config.chunk_size != "auto") {
+    options.chunk_size = std::stoll(config.chunk_size);
+  }
+  options.gating = !config.disable_gating;
+  options.normalize = config.normalize;
+  options.bias = config.bias;
+  options.dropout = config.dropout;
+  options.recompute = config.recompute;
+  options.compute_dtype = parse_dtype(config.dtype);
+  return options;
+}
+
+std::vector<std::string> split_patterns(const config::RunConfig& config, const std::string& split) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(config.data_root) / config.dataset;
+  const fs::path single = folder / (split + ".bin");
+  if (fs::exists(single)) return {single.string()};
+  const std::string pattern = (folder / (split + "*.bin")).string();
+  require(fs::is_directory(folder), ErrorKind::kData, folder.string(), ": no such data set (dataset=", config.dataset,
+          ", data_root=", config.data_root, "); make one with `powertrain data tokenize TEXT --out ", folder.string(),
+          "`");
+  return {pattern};
+}
+
+data::Verify parse_verify(const std::string& name) {
+  if (name == "full") return data::Verify::kFull;
+  if (name == "cached") return data::Verify::kCached;
+  if (name == "off") return data::Verify::kOff;
+  fail(ErrorKind::kUsage, "verify_data '", name, "': use full, cached or off");
+}
+
+}  // namespace power::train
