@@ -30,7 +30,9 @@ std::string format_number(const char* format, double value) {
   return text.data();
 }
 
-std::string format_count(double value) { return scaled(value, 1000, {"", "k", "M", "G", "T"}); }
+std::string format_count(double value, const char* unit) {
+  return scaled(value, 1000, {" ", " k", " M", " G", " T"}) + unit;
+}
 
 std::string format_bytes(double bytes) { return scaled(bytes, 1024, {" B", " KiB", " MiB", " GiB", " TiB"}); }
 

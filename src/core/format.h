@@ -8,8 +8,8 @@ namespace power {
 
 // printf for one number: format_number("%.4f", 3.14159) is "3.1416".
 std::string format_number(const char* format, double value);
-// Three significant digits with k, M, G or T: 124439808 is "124M".
-std::string format_count(double value);
+// Three significant digits, a space, and k, M, G or T before the unit: 124439808 "tokens" is "124 Mtokens".
+std::string format_count(double value, const char* unit);
 // Powers of 1024: "61.2 GiB".
 std::string format_bytes(double bytes);
 // "2h13m", "4m05s", "12.3s".

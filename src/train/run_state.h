@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "config/run_config.h"
+#include "model/gpt.h"
+#include "optim/adamw.h"
+
+namespace power::train {
+
+// Where a run stands; with weights, optimizer and random generators it is all a resumed run needs.
+struct Progress {
+  int64_t step = 0;     // updates done
+  int64_t samples = 0;  // training windows consumed, over all ranks
+  int64_t tokens = 0;
+  double best_val_loss = std::numeric_limits<double>::infinity();
+};
+
+// Files of a run's checkpoint: model.safetensors, optimizer.safetensors, random.safetensors (generators' states),
+// state.json (Progress) and config.yaml (the resolved configuration: enough to rebuild the model).
+checkpoint::Contents capture(const config::RunConfig& config, const model::Gpt& model, const optim::AdamW& optimizer,
+                             const Progress& progress, torch::Device device);
+
+// Restores everything `capture` took, in place.
+Progress restore(const checkpoint::Reader& reader, model::Gpt& model, optim::AdamW& optimizer, torch::Device device);
+
+// A checkpoint's configuration, and its model ready for evaluation on `device`.
+config::RunConfig load_config(const checkpoint::Reader& reader);
+model::Gpt load_model(const checkpoint::Reader& reader, const config::RunConfig& config, torch::Device device);
+
+// Copies the checkpoint's weights into the model. Throws Error(kData) naming the first parameter that is missing,
+// unknown or of another shape.
+void load_weights(const checkpoint::Reader& reader, model::Gpt& model);
+
+}  // namespace power::train
