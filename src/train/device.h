@@ -19,7 +19,8 @@ void seed_everything(int64_t seed, bool deterministic);
 std::string device_name(torch::Device device);
 // Dense matrix-product rate of the device by its data sheet, FLOP/s; nullopt where it is not known.
 std::optional<double> peak_flops(torch::Device device, torch::Dtype dtype);
-// Most memory in use so far, bytes: the caching allocator's reserved memory on a GPU, the process's resident set on a CPU.
+// Most memory in use so far, bytes: the caching allocator's reserved memory on a GPU, the process's resident set on a
+// CPU.
 int64_t peak_memory_bytes(torch::Device device);
 void synchronize(torch::Device device);
 

@@ -44,7 +44,8 @@ Evaluation evaluate(model::Gpt& model, const data::Dataset& dataset, const data:
   torch::Tensor nats = torch::zeros({}, torch::dtype(torch::kFloat64).device(options.device));
   std::vector<int64_t> ids;
   for (int64_t begin = 0; begin < targets;) {
-    if (interrupted()) fail(ErrorKind::kPreempted, "evaluation interrupted after ", result.tokens, " of ", targets, " tokens");
+    if (interrupted())
+      fail(ErrorKind::kPreempted, "evaluation interrupted after ", result.tokens, " of ", targets, " tokens");
     // Whole windows go together; the ragged rest is a batch of its own.
     const int64_t left = targets - begin;
     const int64_t length = std::min(left, options.block_size);

@@ -31,7 +31,8 @@ struct Evaluation {
 };
 
 // Predicts every token after the first exactly once, in windows of block_size that see nothing before themselves; the
-// last window may be shorter. Throws Error(kData) where there is nothing to predict, Error(kPreempted) when interrupted.
+// last window may be shorter. Throws Error(kData) where there is nothing to predict, Error(kPreempted) when
+// interrupted.
 Evaluation evaluate(model::Gpt& model, const data::Dataset& dataset, const data::Tokenizer& tokenizer,
                     const EvaluationOptions& options);
 

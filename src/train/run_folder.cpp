@@ -24,7 +24,8 @@ RunFolder::~RunFolder() {
 void RunFolder::lock() {
   std::error_code error;
   fs::create_directories(path_, error);
-  require(fs::is_directory(path_), ErrorKind::kRuntime, path_.string(), ": cannot create the run folder: ", error.message());
+  require(fs::is_directory(path_), ErrorKind::kRuntime, path_.string(),
+          ": cannot create the run folder: ", error.message());
   const fs::path file = path_ / "lock";
   lock_fd_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   require(lock_fd_ >= 0, ErrorKind::kRuntime, file.string(), ": cannot be created: ", std::strerror(errno));
@@ -32,10 +33,17 @@ void RunFolder::lock() {
           ": another trainer is writing to this run folder; stop it, or choose another --out_dir");
 }
 
-bool RunFolder::has_checkpoints() const {
+bool RunFolder::holds_checkpoints(const fs::path& path) {
   std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(path_ / "ckpt", error)) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(path / "ckpt", error)) {
     if (entry.is_directory() && entry.path().extension() != ".tmp") return true;
+  }
+  return false;
+}
+
+bool RunFolder::has_old_run() const {
+  for (const fs::directory_entry& entry : fs::directory_iterator(path_)) {
+    if (entry.path().filename() != "lock") return true;
   }
   return false;
 }

@@ -16,7 +16,10 @@ class RunFolder {
   RunFolder& operator=(const RunFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
-  bool has_checkpoints() const;
+  // True where a run folder holds a checkpoint, finished or broken.
+  static bool holds_checkpoints(const std::filesystem::path& path);
+  // True where anything but the lock is in the folder.
+  bool has_old_run() const;
   // Moves everything of the old run into PATH/../NAME.old-N (the first N that is free) and returns that folder.
   std::filesystem::path move_aside();
 

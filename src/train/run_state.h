@@ -3,12 +3,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <limits>
+#include <optional>
 #include <string>
 
 #include "checkpoint/checkpoint.h"
 #include "config/run_config.h"
 #include "model/gpt.h"
 #include "optim/adamw.h"
+#include "optim/loss_scale.h"
 
 namespace power::train {
 
@@ -23,10 +25,12 @@ struct Progress {
 // Files of a run's checkpoint: model.safetensors, optimizer.safetensors, random.safetensors (generators' states),
 // state.json (Progress) and config.yaml (the resolved configuration: enough to rebuild the model).
 checkpoint::Contents capture(const config::RunConfig& config, const model::Gpt& model, const optim::AdamW& optimizer,
-                             const Progress& progress, torch::Device device);
+                             const std::optional<optim::LossScaler>& scaler, const Progress& progress,
+                             torch::Device device);
 
 // Restores everything `capture` took, in place.
-Progress restore(const checkpoint::Reader& reader, model::Gpt& model, optim::AdamW& optimizer, torch::Device device);
+Progress restore(const checkpoint::Reader& reader, model::Gpt& model, optim::AdamW& optimizer,
+                 std::optional<optim::LossScaler>& scaler, torch::Device device);
 
 // A checkpoint's configuration, and its model ready for evaluation on `device`.
 config::RunConfig load_config(const checkpoint::Reader& reader);

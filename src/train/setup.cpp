@@ -49,6 +49,17 @@ std::vector<std::string> split_patterns(const config::RunConfig& config, const s
   return {pattern};
 }
 
+optim::LrSchedule lr_schedule(const config::RunConfig& config) {
+  using Kind = optim::LrSchedule::Kind;
+  optim::LrSchedule schedule;
+  schedule.kind = !config.decay_lr ? Kind::kConstant : config.lr_schedule == "wsd" ? Kind::kWsd : Kind::kCosine;
+  schedule.learning_rate = config.learning_rate;
+  schedule.min_lr = config.min_lr;
+  schedule.warmup_iters = config.warmup_iters;
+  schedule.lr_decay_iters = config.lr_decay_iters;
+  return schedule;
+}
+
 data::Verify parse_verify(const std::string& name) {
   if (name == "full") return data::Verify::kFull;
   if (name == "cached") return data::Verify::kCached;

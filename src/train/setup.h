@@ -8,6 +8,7 @@
 #include "data/dataset.h"
 #include "data/tokenizer.h"
 #include "model/gpt.h"
+#include "optim/lr_schedule.h"
 
 // From configuration values to the objects of the layers below.
 namespace power::train {
@@ -16,6 +17,8 @@ namespace power::train {
 model::GptOptions gpt_options(const config::RunConfig& config, int64_t tokenizer_vocab_size);
 // Shards of one split ("train" or "val"): DATA_ROOT/DATASET/SPLIT.bin, or where that is not there SPLIT*.bin.
 std::vector<std::string> split_patterns(const config::RunConfig& config, const std::string& split);
+// decay_lr=false: a constant rate without warm-up, as in nanoGPT.
+optim::LrSchedule lr_schedule(const config::RunConfig& config);
 data::Verify parse_verify(const std::string& name);
 
 }  // namespace power::train

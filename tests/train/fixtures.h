@@ -1,0 +1,83 @@
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "config/run_config.h"
+
+// Small runs for the trainer's tests: byte tokens of a repetitive text, a model that trains in milliseconds a step.
+namespace power::train {
+
+// A folder that goes with the test.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "powertrain-XXXXXX").string();
+    path_ = mkdtemp(name.data());
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline void write_tokens(const std::filesystem::path& path, const std::vector<uint16_t>& tokens) {
+  std::filesystem::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(tokens.data()), static_cast<std::streamsize>(tokens.size() * 2));
+}
+
+// "the quick brown fox ..." with a counter, as byte tokens.
+inline std::vector<uint16_t> sample_tokens(int64_t count) {
+  std::vector<uint16_t> tokens;
+  for (int64_t n = 0; static_cast<int64_t>(tokens.size()) < count; ++n) {
+    for (const char c : "the quick brown fox jumps over the lazy dog " + std::to_string(n * n % 97) + "\n") {
+      tokens.push_back(static_cast<unsigned char>(c));
+    }
+    tokens.push_back(256);
+  }
+  tokens.resize(static_cast<size_t>(count));
+  return tokens;
+}
+
+inline config::RunConfig tiny_config(const std::filesystem::path& folder) {
+  write_tokens(folder / "data" / "tiny" / "train.bin", sample_tokens(4000));
+  write_tokens(folder / "data" / "tiny" / "val.bin", sample_tokens(700));
+  config::RunConfig config;
+  config.data_root = (folder / "data").string();
+  config.dataset = "tiny";
+  config.tokenizer = "bytes";
+  config.out_dir = (folder / "run").string();
+  config.n_layer = 2;
+  config.n_head = 2;
+  config.head_size = 8;
+  config.n_embd = 16;
+  config.block_size = 32;
+  config.batch_size = 4;
+  config.gradient_accumulation_steps = 2;
+  config.max_iters = 8;
+  config.learning_rate = 1e-2;
+  config.min_lr = 1e-3;
+  config.warmup_iters = 2;
+  config.lr_decay_iters = 8;
+  config.eval_interval = 4;
+  config.eval_iters = 2;
+  config.dtype = "float32";
+  config.device = "cpu";
+  config.deterministic = true;
+  return config;
+}
+
+}  // namespace power::train
