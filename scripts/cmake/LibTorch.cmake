@@ -19,8 +19,10 @@ if(NOT EXISTS "${POWERTRAIN_LIBTORCH}/lib/libtorch_cpu.so")
   message(FATAL_ERROR "LibTorch not found (looked for lib/libtorch_cpu.so in '${POWERTRAIN_LIBTORCH}'): "
     "run scripts/setup.sh, or pass -DPOWERTRAIN_LIBTORCH=DIR")
 endif()
-file(STRINGS ${POWERTRAIN_LIBTORCH}/include/torch/headeronly/version.h version_lines REGEX "define TORCH_VERSION ")
-string(REGEX REPLACE ".*\"([^\"]+)\".*" "\\1" POWERTRAIN_LIBTORCH_VERSION "${version_lines}")
+file(STRINGS ${POWERTRAIN_LIBTORCH}/include/torch/headeronly/version.h version_lines
+  REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+list(TRANSFORM version_lines REPLACE ".* " "")
+list(JOIN version_lines "." POWERTRAIN_LIBTORCH_VERSION)
 message(STATUS "LibTorch ${POWERTRAIN_LIBTORCH_VERSION}: ${POWERTRAIN_LIBTORCH}")
 
 find_package(Threads REQUIRED)

@@ -12,10 +12,12 @@ add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fPIC>)
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
-  # The sloppiness is what ccache's manual asks for with precompiled headers.
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+  # The sloppiness is what ccache's manual asks for with precompiled headers. The base folder makes another clone, or
+  # the same one moved, hit the same cache.
+  set(ccache_launcher ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1
       CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CCACHE_PROGRAM})
-  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${ccache_launcher})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${ccache_launcher})
 endif()
 find_program(MOLD_PROGRAM mold)
 if(MOLD_PROGRAM)
@@ -23,6 +25,14 @@ if(MOLD_PROGRAM)
 endif()
 
 if(POWERTRAIN_CUDA)
+  if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    # nvcc as scripts/setup.sh finds or installs it: its wheels, the usual folder, the PATH.
+    file(GLOB wheel_nvcc ${PROJECT_SOURCE_DIR}/.venv/lib/python3.*/site-packages/nvidia/cu13/bin/nvcc)
+    find_program(CMAKE_CUDA_COMPILER NAMES ${wheel_nvcc} nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
+    if(NOT CMAKE_CUDA_COMPILER)
+      message(FATAL_ERROR "no CUDA compiler (nvcc): run scripts/setup.sh --cuda, or configure with --preset cpu")
+    endif()
+  endif()
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     # Machine code for Ampere and Hopper, and PTX that newer chips compile at start.
     set(CMAKE_CUDA_ARCHITECTURES 80-real 80-virtual 90a-real)
