@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/manifest.h"
+
 // Checkpoints: a folder RUN/ckpt/step-00001000 of safetensors and text files with a manifest of sizes and hashes.
 // Commit: write step-N.tmp, fsync every file, write the manifest, fsync, rename to step-N, fsync the parent. A kill at
 // any point leaves earlier checkpoints and at most one .tmp folder, which is ignored and removed by the next save.
@@ -37,12 +39,15 @@ struct Contents {
   std::vector<TensorFile> tensor_files;
   std::vector<TextFile> text_files;
   nlohmann::json summary;  // shown by `ckpt ls`: a few scalars, e.g. tokens, val_loss
+  std::function<void(int64_t done, int64_t total)> progress;  // bytes written
 };
 
 // Writes one checkpoint and returns its folder. Tensors may be on any device. Refuses non-finite floating-point tensors
 // with Error(kNonFinite). On any failure nothing but a .tmp folder was touched, and that is removed.
-// `name` is the folder's name under RUN/ckpt; empty: "step-" and eight digits.
-std::filesystem::path save(const std::filesystem::path& run_dir, const Contents& contents, const std::string& name = "");
+// `name` is the folder's name under RUN/ckpt; empty: "step-" and eight digits. A checkpoint of that name is replaced in
+// one step (the two folders are exchanged), so that at any moment one of them is there. One process at a time may save.
+std::filesystem::path save(const std::filesystem::path& run_dir, const Contents& contents,
+                           const std::string& name = "");
 
 struct Found {
   std::filesystem::path path;
@@ -52,13 +57,14 @@ struct Found {
   std::string problem;  // empty: valid (as far as it was checked)
 };
 
-// Every checkpoint of a run folder, newest last; `full` also hashes the files, else manifest and sizes are checked.
+// Every checkpoint of a run folder in the order of preference, best last: named ones (ckpt/best), then step ones, each
+// by step. `full` also hashes the files and looks for values that are not finite, else manifest and sizes are checked.
 std::vector<Found> list(const std::filesystem::path& run_dir, bool full);
 // Checks one checkpoint wholly; the problem in words, or an empty string.
 std::string verify(const std::filesystem::path& checkpoint_dir);
 // `path` is a checkpoint, or a run folder whose newest valid checkpoint is meant; skipped ones are passed to `skipped`.
 // Returns nullopt where a run folder has no checkpoint at all; throws Error(kData) where it has only broken ones or the
-// path is not there.
+// path is not there. Named checkpoints count only where no step checkpoint is valid.
 std::optional<std::filesystem::path> resolve(const std::filesystem::path& path,
                                              const std::function<void(const Found&)>& skipped = {});
 
@@ -66,18 +72,22 @@ std::optional<std::filesystem::path> resolve(const std::filesystem::path& path,
 class Reader {
  public:
   explicit Reader(const std::filesystem::path& checkpoint_dir);
-  int64_t step() const { return step_; }
+  const std::filesystem::path& path() const { return path_; }
+  int64_t step() const { return manifest_.step; }
+  const nlohmann::json& summary() const { return manifest_.summary; }
+  const Manifest& manifest() const { return manifest_; }
+  // In the order of their names. Throws Error(kData) where the checkpoint has no such file.
   std::vector<NamedTensor> read_tensors(const std::string& file) const;
   std::string read_text(const std::string& file) const;
   bool has(const std::string& file) const;
 
  private:
   std::filesystem::path path_;
-  int64_t step_ = 0;
-  nlohmann::json manifest_;
+  Manifest manifest_;
 };
 
-// Deletes step checkpoints beyond the newest `keep_last` valid ones; never the last valid one, never named ones.
+// Deletes step checkpoints older than the newest `keep_last` valid ones; never the last valid one (whose content is
+// hashed before anything is deleted), never named ones.
 void rotate(const std::filesystem::path& run_dir, int64_t keep_last);
 
 }  // namespace power::checkpoint
