@@ -13,8 +13,8 @@ struct RunConfig {
   // data
   std::string dataset = "openwebtext";  // folder under data_root with train*.bin and val*.bin
   std::string data_root = "data";
-  std::string tokenizer = "gpt2";       // gpt2 | bytes
-  std::string verify_data = "cached";   // full | cached | off
+  std::string tokenizer = "gpt2";      // gpt2 | bytes
+  std::string verify_data = "cached";  // full | cached | off
   // model
   int64_t n_layer = 12;
   int64_t n_head = 12;
@@ -31,8 +31,8 @@ struct RunConfig {
   int64_t block_size = 1024;
   bool recompute = false;
   // optimisation
-  int64_t batch_size = 12;                   // sequences per rank and micro-step
-  int64_t gradient_accumulation_steps = 1;   // total over ranks
+  int64_t batch_size = 12;                  // sequences per rank and micro-step
+  int64_t gradient_accumulation_steps = 1;  // total over ranks
   int64_t max_iters = 600000;
   double learning_rate = 6e-4;
   double min_lr = 6e-5;
@@ -60,8 +60,8 @@ struct RunConfig {
   double time_limit = 0;  // minutes; 0: none
   bool tensorboard = true;
   // machine
-  std::string device = "auto";      // auto | cpu | cuda | cuda:N
-  std::string dtype = "bfloat16";   // float32 | bfloat16 | float16
+  std::string device = "auto";     // auto | cpu | cuda | cuda:N
+  std::string dtype = "bfloat16";  // float32 | bfloat16 | float16
   int64_t seed = 1337;
   bool deterministic = false;
 };
