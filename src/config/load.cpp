@@ -43,16 +43,6 @@ void apply(const Assignment& assignment, Resolved& resolved, std::vector<std::st
   }
 }
 
-// A list whose entries are all alike means the same as its one entry.
-std::string canonical_value(const RunConfig& config, const Key& key) {
-  RunConfig canonical = config;
-  std::vector<std::string>& kernels = canonical.attention_kernel;
-  if (!kernels.empty() && std::all_of(kernels.begin(), kernels.end(), [&](const auto& k) { return k == kernels[0]; })) {
-    kernels.resize(1);
-  }
-  return get_value(canonical, key);
-}
-
 std::string yaml_value(const RunConfig& config, const Key& key) {
   const std::string text = get_value(config, key);
   return std::holds_alternative<std::string RunConfig::*>(key.member) ? yaml_scalar(text) : text;
@@ -140,15 +130,6 @@ std::string to_yaml_with_origins(const Resolved& resolved) {
     text += str(line, "  # ", resolved.origins.at(key.name).where, "\n");
   }
   return text;
-}
-
-std::vector<Change> diff(const RunConfig& old_config, const RunConfig& new_config) {
-  std::vector<Change> changes;
-  for (const Key& key : schema()) {
-    const std::string old_value = canonical_value(old_config, key), new_value = canonical_value(new_config, key);
-    if (old_value != new_value) changes.push_back({key.name, old_value, new_value, key.model});
-  }
-  return changes;
 }
 
 }  // namespace power::config

@@ -52,14 +52,4 @@ void validate(const RunConfig& config);
 // Combinations that are valid and probably not meant, in words.
 std::vector<std::string> doubts(const RunConfig& config);
 
-struct Change {
-  std::string key;
-  std::string old_value;
-  std::string new_value;
-  bool model = false;  // cannot change when a run resumes
-};
-
-// Keys whose values differ, in the order of the schema.
-std::vector<Change> diff(const RunConfig& old_config, const RunConfig& new_config);
-
 }  // namespace power::config
