@@ -86,8 +86,7 @@ void write_environment(const fs::path& path, torch::Device device) {
 std::string attention_text(const model::GptOptions& options) {
   int64_t power = 0, softmax = 0;
   for (int64_t layer = 0; layer < options.n_layer; ++layer) {
-    const size_t index = options.attention.size() == 1 ? 0 : static_cast<size_t>(layer);
-    (options.attention[index] == model::AttentionKernel::kPower ? power : softmax) += 1;
+    (model::attention_of(options, layer) == model::AttentionKernel::kPower ? power : softmax) += 1;
   }
   std::string form = "chunk size chosen by shape";
   if (options.chunk_size) {
