@@ -42,8 +42,18 @@ endif()
 # libtorch_cuda registers itself when loaded and exports little that is called by name: keep it on the link line.
 target_link_libraries(libtorch INTERFACE
   -Wl,--no-as-needed ${torch_libraries} -Wl,--as-needed Threads::Threads)
-# The program finds LibTorch where it was at build time, or through LD_LIBRARY_PATH.
-set(CMAKE_BUILD_RPATH ${POWERTRAIN_LIBTORCH}/lib)
-set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib;${POWERTRAIN_LIBTORCH}/lib")
+# The program finds LibTorch where it was at build time, or through LD_LIBRARY_PATH; libcudart as well, LibTorch's own
+# copy where that came as a wheel.
+set(runtime_folders ${POWERTRAIN_LIBTORCH}/lib)
+if(POWERTRAIN_CUDA)
+  cmake_path(SET wheel_libraries NORMALIZE ${POWERTRAIN_LIBTORCH}/../nvidia/cu13/lib)
+  if(EXISTS ${wheel_libraries})
+    list(APPEND runtime_folders ${wheel_libraries})
+  else()
+    list(APPEND runtime_folders ${CUDAToolkit_LIBRARY_DIR})
+  endif()
+endif()
+set(CMAKE_BUILD_RPATH ${runtime_folders})
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib;${runtime_folders}")
 # The wheel's CUDA libraries (libcudart and friends) are found through its own RPATH; the linker need not follow them.
 add_link_options(-Wl,--allow-shlib-undefined)
