@@ -46,7 +46,7 @@ step "Train $config in $out_dir"
 status=0
 run build/powertrain train --config "$config" --out_dir="$out_dir" "$start" "${train_arguments[@]}" || status=$?
 if ((status == 5)); then
-  say "stopped and saved: run the same command again to go on"
+  say "stopped and saved; to go on: scripts/quickstart.sh --out_dir=$out_dir ${train_arguments[*]}"
 fi
 ((status == 0)) || exit "$status"
 
