@@ -42,7 +42,7 @@ bool stderr_is_terminal() { return isatty(STDERR_FILENO) == 1; }
 
 bool stderr_wants_color() { return stderr_is_terminal() && std::getenv("NO_COLOR") == nullptr; }
 
-bool log_is_quiet() { return instance().quiet; }
+bool log_is_quiet() { return instance().quiet || instance().rank != 0; }
 
 void set_log_rank(int rank, int world_size) {
   Logger& log = instance();

@@ -38,6 +38,7 @@ void log_error(const Args&... args) {
 // True where colour and redrawn lines are welcome: stderr is a terminal and NO_COLOR is unset.
 bool stderr_is_terminal();
 bool stderr_wants_color();
+// True where info lines do not reach the console: --quiet, or a rank other than 0.
 bool log_is_quiet();
 
 }  // namespace power
