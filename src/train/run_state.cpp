@@ -5,6 +5,7 @@
 
 #include "config/load.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "data/tokenizer.h"
 #include "train/setup.h"
 
@@ -102,6 +103,14 @@ Progress restore(const checkpoint::Reader& reader, model::Gpt& model, optim::Ada
   if (scaler && reader.has(kScalerFile)) scaler->load_state(ordered_dict(reader.read_tensors(kScalerFile)));
   set_random_states(reader.read_tensors(kRandomFile), device);
   return progress_from_json(reader.read_text(kStateFile));
+}
+
+checkpoint::Reader open_checkpoint(const std::string& path) {
+  const auto found = checkpoint::resolve(path, [](const checkpoint::Found& skipped) {
+    log_warning("skipped ", skipped.path.string(), ": ", skipped.problem);
+  });
+  require(found.has_value(), ErrorKind::kData, path, ": holds no checkpoint; a run folder has them under ckpt/");
+  return checkpoint::Reader(*found);
 }
 
 config::RunConfig load_config(const checkpoint::Reader& reader) {

@@ -32,6 +32,9 @@ checkpoint::Contents capture(const config::RunConfig& config, const model::Gpt& 
 Progress restore(const checkpoint::Reader& reader, model::Gpt& model, optim::AdamW& optimizer,
                  std::optional<optim::LossScaler>& scaler, torch::Device device);
 
+// The checkpoint at `path`, or of the run folder `path` the newest valid one, with a warning for each it skips.
+checkpoint::Reader open_checkpoint(const std::string& path);
+
 // A checkpoint's configuration, and its model ready for evaluation on `device`.
 config::RunConfig load_config(const checkpoint::Reader& reader);
 model::Gpt load_model(const checkpoint::Reader& reader, const config::RunConfig& config, torch::Device device);

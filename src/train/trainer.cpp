@@ -49,6 +49,7 @@ Trainer::Trainer(const config::RunConfig& config)
   options.beta2 = config.beta2;
   options.weight_decay = config.weight_decay;
   optimizer_.emplace(model_->named_parameters(), options);
+  if (parse_dtype(config.dtype) == torch::kFloat16) scaler_.emplace(device_);
 }
 
 Trainer::~Trainer() = default;
@@ -189,7 +190,12 @@ void Trainer::validate() {
 
 void Trainer::save_checkpoint(const std::string& name) {
   try {
-    const checkpoint::Contents contents = capture(config_, model_, *optimizer_, scaler_, progress_, device_);
+    checkpoint::Contents contents = capture(config_, model_, *optimizer_, scaler_, progress_, device_);
+    ProgressBar bar("save", 0, "B");
+    contents.progress = [&bar](int64_t done, int64_t total) {
+      bar.set_total(total);
+      bar.update(done);
+    };
     const std::filesystem::path path = checkpoint::save(config_.out_dir, contents, name);
     if (name.empty()) {
       last_checkpoint_ = path;
