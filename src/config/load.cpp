@@ -34,7 +34,9 @@ std::string lower(std::string_view text) {
 void apply(const Assignment& assignment, Resolved& resolved, std::vector<std::string>& ignored_names) {
   if (const Key* key = find_key(assignment.key)) {
     const std::string problem = set_value(resolved.config, *key, assignment.value);
-    require(problem.empty(), ErrorKind::kUsage, assignment.origin.where, ": ", key->name, ": ", problem);
+    // "--seed: ..." names the key already, "tiny.yaml:3: seed: ..." does not.
+    const bool named = assignment.origin.where == "--" + key->name;
+    require(problem.empty(), ErrorKind::kUsage, assignment.origin.where, ": ", named ? "" : key->name + ": ", problem);
     resolved.origins[key->name] = assignment.origin;
   } else if (const IgnoredKey* ignored = find_ignored_key(assignment.key)) {
     ignored_names.push_back(str(assignment.key, " (", ignored->reason, ")"));

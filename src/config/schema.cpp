@@ -1,7 +1,6 @@
 #include "config/schema.h"
 
 #include "config/value.h"
-#include "core/format.h"
 #include "core/str.h"
 
 namespace power::config {
@@ -25,7 +24,7 @@ bool is_cuda_device(const std::string& text) {
   return index && *index >= 0 && *index < 128;
 }
 
-bool is_path(const std::string& text) { return !text.empty(); }
+bool is_any_path(const std::string& text) { return !text.empty(); }
 
 using C = RunConfig;
 
@@ -38,13 +37,13 @@ std::vector<Key> build_schema() {
        .group = data,
        .member = &C::dataset,
        .help = "folder under data_root that holds train.bin (or train*.bin) and val.bin (or val*.bin)",
-       .is_form = is_path,
+       .is_form = is_any_path,
        .form = "a folder name"},
       {.name = "data_root",
        .group = data,
        .member = &C::data_root,
        .help = "folder that holds the data sets",
-       .is_form = is_path,
+       .is_form = is_any_path,
        .form = "a path"},
       {.name = "tokenizer",
        .group = data,
@@ -214,7 +213,7 @@ std::vector<Key> build_schema() {
        .group = run,
        .member = &C::out_dir,
        .help = "folder of the run",
-       .is_form = is_path,
+       .is_form = is_any_path,
        .form = "a path"},
       {.name = "init_from",
        .group = run,
@@ -226,7 +225,7 @@ std::vector<Key> build_schema() {
        .member = &C::resume,
        .help = "auto goes on from the newest valid checkpoint of out_dir where there is one; PATH from that checkpoint",
        .choices = {"auto", "never"},
-       .is_form = is_path,
+       .is_form = is_any_path,
        .form = "PATH of a checkpoint"},
       {.name = "overwrite",
        .group = run,
@@ -299,16 +298,14 @@ std::vector<Key> build_schema() {
   };
 }
 
-std::string number_text(double value) { return format_value(value); }
-
 std::string range_text(const Range& range) {
   const bool low = range.min != -kInfinity, high = range.max != kInfinity;
   if (low && high) {
-    return str(range.above_min ? " > " : " >= ", number_text(range.min),
-               range.below_max ? " and < " : " and <= ", number_text(range.max));
+    return str(range.above_min ? " > " : " >= ", format_value(range.min),
+               range.below_max ? " and < " : " and <= ", format_value(range.max));
   }
-  if (low) return str(range.above_min ? " > " : " >= ", number_text(range.min));
-  if (high) return str(range.below_max ? " < " : " <= ", number_text(range.max));
+  if (low) return str(range.above_min ? " > " : " >= ", format_value(range.min));
+  if (high) return str(range.below_max ? " < " : " <= ", format_value(range.max));
   return "";
 }
 
@@ -369,13 +366,21 @@ std::vector<std::string> key_names() {
 
 bool is_boolean(const Key& key) { return std::holds_alternative<bool RunConfig::*>(key.member); }
 
-std::string type_name(const Key& key) {
-  if (is_boolean(key)) return "True or False";
-  if (std::holds_alternative<double RunConfig::*>(key.member)) return "number";
-  if (std::holds_alternative<std::string RunConfig::*>(key.member)) return "text";
-  if (std::holds_alternative<std::vector<std::string> RunConfig::*>(key.member)) return "list";
-  return "whole number";
+bool is_path(const Key& key) { return key.is_form == is_any_path; }
+
+std::string placeholder(const Key& key) {
+  if (is_boolean(key)) return "True|False";
+  if (std::holds_alternative<double RunConfig::*>(key.member)) return "F";
+  if (std::holds_alternative<int64_t RunConfig::*>(key.member)) return "N";
+  if (std::holds_alternative<std::optional<int64_t> RunConfig::*>(key.member)) return "N";
+  std::string text;
+  for (const std::string& choice : key.choices) text += (text.empty() ? "" : "|") + choice;
+  if (key.is_form == nullptr) return text;
+  const char* form = key.is_form == is_any_path ? "PATH" : key.is_form == is_cuda_device ? "cuda:N" : "N";
+  return text + (text.empty() ? "" : "|") + form;
 }
+
+std::string default_text(const Key& key) { return get_value(RunConfig{}, key); }
 
 std::string allowed_values(const Key& key) {
   if (is_boolean(key)) return "True or False";

@@ -51,11 +51,14 @@ const IgnoredKey* find_ignored_key(std::string_view name);
 // Every name that schema() holds, for suggestions.
 std::vector<std::string> key_names();
 
-// "whole number", "number", "True or False", "text", "list".
-std::string type_name(const Key& key);
 // What a value may be, in words: "a whole number >= 1", "cosine or wsd", "None, auto or a whole number >= 1".
 std::string allowed_values(const Key& key);
 // True for keys whose value may be left out on the command line (`--overwrite` is `--overwrite=True`).
 bool is_boolean(const Key& key);
+// True for keys whose value is a file or folder.
+bool is_path(const Key& key);
+// What --help calls the value: "N", "F", "a|b", "TEXT".
+std::string placeholder(const Key& key);
+std::string default_text(const Key& key);
 
 }  // namespace power::config

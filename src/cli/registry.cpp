@@ -1,0 +1,20 @@
+#include "cli/command.h"
+
+namespace power::cli {
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> all = {
+      train_command(), eval_command(), generate_command(), plot_command(), doctor_command(), completion_command(),
+  };
+  return all;
+}
+
+const std::vector<Option>& common_options() {
+  static const std::vector<Option> options = {
+      {.name = "quiet", .help = "warnings and errors only on stderr", .group = "Common"},
+      {.name = "help", .help = "this text", .group = "Common"},
+  };
+  return options;
+}
+
+}  // namespace power::cli
