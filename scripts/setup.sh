@@ -177,8 +177,8 @@ choose_preset "$wanted"
 
 # The virtual environment is needed only for what is not there already.
 if [[ -n ${POWERTRAIN_LIBTORCH:-} ]]; then
-  [[ -e $POWERTRAIN_LIBTORCH/lib/libtorch_cpu.so ]] || die "POWERTRAIN_LIBTORCH=$POWERTRAIN_LIBTORCH has no" \
-    "lib/libtorch_cpu.so: it must be the folder that holds include/ and lib/"
+  [[ -e $POWERTRAIN_LIBTORCH/lib/libtorch_cpu.so ]] || die \
+    "POWERTRAIN_LIBTORCH=$POWERTRAIN_LIBTORCH has no lib/libtorch_cpu.so" "it must be the folder with include/ and lib/"
   libtorch=$POWERTRAIN_LIBTORCH
 else
   link_venv
