@@ -15,8 +15,8 @@ namespace power::config {
 namespace {
 
 constexpr std::string_view kPrefix = "POWERTRAIN_";
-// Variables of the build and the tests that share the prefix.
-const std::set<std::string, std::less<>> kOtherVariables = {"LIBTORCH", "GOLDEN_DIR"};
+// Variables of the launcher, the set-up script and the tests that share the prefix.
+const std::set<std::string, std::less<>> kOtherVariables = {"LIBTORCH", "VENV", "GOLDEN_DIR"};
 
 [[noreturn]] void fail_unknown(const Assignment& assignment) {
   fail(ErrorKind::kUsage, assignment.origin.where, ": unknown key '", assignment.key, "'; the nearest is '",
