@@ -90,4 +90,29 @@ class Reader {
 // hashed before anything is deleted), never named ones.
 void rotate(const std::filesystem::path& run_dir, int64_t keep_last);
 
+struct TensorDifference {
+  std::string file;
+  std::string tensor;
+  std::string what;            // "only in A", "only in B", "dtype F32 against F64", "shape [2] against [3]", "values"
+  int64_t elements = 0;        // the rest for "values" only
+  int64_t differing = 0;       // elements whose bits differ
+  std::vector<int64_t> first;  // index of the first of them
+  double first_a = 0;
+  double first_b = 0;
+  double largest = 0;  // largest |a - b|; 0 where only the sign of a zero differs
+};
+
+struct Difference {
+  int64_t tensors = 0;  // compared, of both
+  std::vector<TensorDifference> tensor_differences;
+  std::vector<std::string> state_differences;          // step, and JSON files
+  std::vector<std::string> configuration_differences;  // any other text: folders and the like may well differ
+
+  // Weights, optimizer, generators and progress are bitwise the same.
+  bool equal() const { return tensor_differences.empty() && state_differences.empty(); }
+};
+
+// Compares two checkpoints tensor by tensor; each is verified wholly first.
+Difference diff(const std::filesystem::path& a, const std::filesystem::path& b);
+
 }  // namespace power::checkpoint
