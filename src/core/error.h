@@ -28,7 +28,7 @@ class Error : public std::runtime_error {
 
 template <class... Args>
 [[noreturn]] void fail(ErrorKind kind, const Args&... message) {
-  throw Error(kind, str(message...));
+  throw Error(kind, power::str(message...));  // c10 has a str of its own
 }
 
 template <class... Args>
