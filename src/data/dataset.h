@@ -27,6 +27,8 @@ class Dataset {
   // Copies tokens [begin, begin + count) to `out`.
   void copy(int64_t begin, int64_t count, int64_t* out) const;
   const std::vector<std::filesystem::path>& paths() const;
+  // The tokenizer that the manifest.json beside the files names; empty where there is none.
+  const std::string& tokenizer() const;
 
  private:
   struct Impl;

@@ -11,6 +11,7 @@ class Sampler {
   // Throws Error(kData) where num_tokens holds no window (fewer than seq_len + 1 tokens).
   Sampler(int64_t num_tokens, int64_t seq_len, uint64_t seed);
 
+  int64_t seq_len() const { return seq_len_; }
   int64_t windows_per_epoch() const { return windows_; }
   int64_t dropped_tokens() const { return dropped_; }  // the remainder that no window covers
   // First token of the window that global sample number `sample` (0, 1, ... over all epochs) reads.

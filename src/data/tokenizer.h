@@ -12,9 +12,9 @@ namespace power::data {
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
-  virtual std::string name() const = 0;      // "gpt2" or "bytes"
-  virtual int64_t vocab_size() const = 0;    // 50257 or 257
-  virtual int64_t end_of_text() const = 0;   // 50256 or 256
+  virtual std::string name() const = 0;     // "gpt2" or "bytes"
+  virtual int64_t vocab_size() const = 0;   // 50257 or 257
+  virtual int64_t end_of_text() const = 0;  // 50256 or 256
   // Encodes ordinary text; a marker such as <|endoftext|> in it is text like any other. Appends to `ids`.
   virtual void encode(std::string_view text, std::vector<uint16_t>& ids) const = 0;
   // The bytes of one token. Throws Error(kData) for an id outside the vocabulary.
