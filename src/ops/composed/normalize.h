@@ -1,0 +1,26 @@
+#pragma once
+
+#include "ops/problem.h"
+
+// From numerator and denominator to y, and back. Rows are those of a block; everything real.
+namespace power::ops {
+
+// Scores are computed from rows of q times a power of two (see row_scaling) and without the scale: weights come out as
+// the true ones divided by `factor` (rows or one number). `sum` does not notice, `layer` only its sign.
+struct Normalized {
+  at::Tensor y;  // (..., rows, E)
+  at::Tensor r;  // (..., rows): 1/l, 1/root or 1; 0 where l or the root is 0
+};
+Normalized normalize_rows(const at::Tensor& sums, Normalize kind, const at::Tensor& factor);  // sums (..., rows, E+1)
+
+struct RowGradients {
+  at::Tensor dn, dl;  // of the numerator (..., rows, E) and the denominator (..., rows)
+};
+RowGradients normalize_rows_backward(const at::Tensor& dy, const at::Tensor& y, const at::Tensor& r, Normalize kind,
+                                     const at::Tensor& factor);
+
+// Powers of two, one per row of q (B,T,HQ,1) float32: max|q_i| * max|k of the head| comes out between 1/4 and 1, so
+// that high powers of it neither vanish nor overflow. Exact to apply and to undo.
+at::Tensor row_scaling(const at::Tensor& q, const at::Tensor& k);
+
+}  // namespace power::ops

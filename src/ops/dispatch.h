@@ -1,0 +1,46 @@
+#pragma once
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <optional>
+#include <string_view>
+#include <tuple>
+
+#include "ops/problem.h"
+
+// Signatures of the operators, and typed handles to them. The order of arguments is that of schema.cpp.
+namespace power::ops {
+
+using Tensor3 = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+using Tensor4 = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+using Tensor6 = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+using OptDouble = std::optional<double>;
+using OptInt = std::optional<int64_t>;
+
+using PowerAttentionSignature = Tensor3(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                        const OptTensor& log_g, const OptTensor& initial_state,
+                                        const OptTensor& initial_key_sum, int64_t degree, OptDouble scale,
+                                        OptInt chunk_size, std::string_view normalize, bool return_state);
+using PowerAttentionForwardSignature = Tensor4(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                               const OptTensor& log_g, const OptTensor& initial_state,
+                                               const OptTensor& initial_key_sum, int64_t degree, OptDouble scale,
+                                               OptInt chunk_size, std::string_view normalize, bool return_state);
+using PowerAttentionBackwardSignature = Tensor6(const at::Tensor& dy, const OptTensor& dstate,
+                                                const OptTensor& dkey_sum, const at::Tensor& q, const at::Tensor& k,
+                                                const at::Tensor& v, const OptTensor& log_g,
+                                                const OptTensor& initial_state, const OptTensor& initial_key_sum,
+                                                const at::Tensor& y, const at::Tensor& r, int64_t degree,
+                                                OptDouble scale, OptInt chunk_size, std::string_view normalize);
+using PowerAttentionStepSignature = Tensor6(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                            const OptTensor& log_g, const OptTensor& state, const OptTensor& key_sum,
+                                            const OptTensor& cache_k, const OptTensor& cache_v,
+                                            const OptTensor& cache_log_g, int64_t degree, OptDouble scale,
+                                            int64_t switch_over, std::string_view normalize);
+
+// Looks the operator up; callers keep the handle in a static.
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find_op(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+}  // namespace power::ops

@@ -1,0 +1,35 @@
+#include "ops/ops.h"
+
+#include <ATen/ATen.h>
+
+#include "ops/dispatch.h"
+
+namespace power::ops {
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> power_attention(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
+    const OptTensor& initial_state, const OptTensor& initial_key_sum, int64_t degree, std::optional<double> scale,
+    std::optional<int64_t> chunk_size, const std::string& normalize, bool return_state) {
+  static const auto op = find_op<PowerAttentionSignature>("power_attention::power_attention");
+  return op.call(q, k, v, log_g, initial_state, initial_key_sum, degree, scale, chunk_size, normalize, return_state);
+}
+
+at::Tensor power_attention_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
+                                StepState& past, int64_t degree, std::optional<double> scale, int64_t switch_over,
+                                const std::string& normalize) {
+  static const auto op = find_op<PowerAttentionStepSignature>("power_attention::power_attention_step");
+  const auto given = [](const at::Tensor& t) { return t.defined() ? OptTensor(t) : OptTensor(); };
+  auto [y, state, key_sum, cache_k, cache_v, cache_log_g] =
+      op.call(q, k, v, log_g, given(past.state), given(past.key_sum), given(past.cache_k), given(past.cache_v),
+              given(past.cache_log_g), degree, scale, switch_over, normalize);
+  if (state.numel() > 0) {  // else unchanged
+    past.state = state;
+    past.key_sum = key_sum;
+  }
+  past.cache_k = cache_k;
+  past.cache_v = cache_v;
+  past.cache_log_g = log_g.has_value() ? cache_log_g : at::Tensor();
+  return y;
+}
+
+}  // namespace power::ops
