@@ -53,7 +53,11 @@ void require_text(std::string_view text, const std::string& name) {
 // keys, aliases, tags.
 class FlatMapping : public YAML::EventHandler {
  public:
-  explicit FlatMapping(const std::string& name) : name_(name) {}
+  FlatMapping(std::string_view text, const std::string& name) : text_(text), name_(name) {
+    for (size_t i = 0; i < text.size(); ++i) {
+      if (text[i] == '\n') line_starts_.push_back(i + 1);
+    }
+  }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (documents_++ > 0) fail_at(mark, "a second document; keep one");
@@ -65,7 +69,8 @@ class FlatMapping : public YAML::EventHandler {
     refuse_anchor(mark, anchor);
     if (where_ == Where::kKey) fail_at(mark, "an empty key; write KEY: VALUE");
     if (where_ == Where::kList) fail_at(mark, "an empty entry in the list; remove it");
-    fail_at(mark, "'" + entry_.key + "' has no value; write one, or remove the line for the default");
+    config::fail_at(name_, entry_.line,
+                    "'" + entry_.key + "' has no value; write one, or remove the line for the default");
   }
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
@@ -76,6 +81,7 @@ class FlatMapping : public YAML::EventHandler {
                 const std::string& value) override {
     refuse_tag(mark, tag);
     refuse_anchor(mark, anchor);
+    require_closed_quote(mark);
     switch (where_) {
       case Where::kOutside:
         fail_at(mark, "not a mapping; write KEY: VALUE lines");
@@ -116,6 +122,7 @@ class FlatMapping : public YAML::EventHandler {
                   YAML::EmitterStyle::value) override {
     refuse_tag(mark, tag);
     refuse_anchor(mark, anchor);
+    if (where_ == Where::kList) fail_at(mark, "a list holds plain values only, and ends with ]");
     if (where_ != Where::kOutside) fail_at(mark, "a mapping inside the mapping; keys are flat: write KEY: VALUE lines");
     where_ = Where::kKey;
   }
@@ -136,11 +143,35 @@ class FlatMapping : public YAML::EventHandler {
   void refuse_tag(const YAML::Mark& mark, const std::string& tag) const {
     if (!tag.empty() && tag != "?" && tag != "!") fail_at(mark, "tags are not read; remove the '" + tag + "'");
   }
+  // yaml-cpp takes a quote that is never closed to end with the file, and swallows the lines between.
+  void require_closed_quote(const YAML::Mark& mark) const {
+    const std::string_view rest = rest_of_line(mark);
+    if (rest.empty() || (rest[0] != '"' && rest[0] != '\'')) return;
+    for (size_t i = 1; i < rest.size(); ++i) {
+      if (rest[i] == '\\' && rest[0] == '"') {
+        ++i;
+      } else if (rest.substr(i, 2) == "''" && rest[0] == '\'') {
+        ++i;
+      } else if (rest[i] == rest[0]) {
+        return;
+      }
+    }
+    fail_at(mark, "the quote is not closed in this line");
+  }
+  std::string_view rest_of_line(const YAML::Mark& mark) const {
+    const size_t begin = line_starts_.at(static_cast<size_t>(mark.line));
+    const std::string_view line = text_.substr(begin, text_.find('\n', begin) - begin);
+    const size_t byte_order_mark = mark.line == 0 && line.substr(0, 3) == "\xEF\xBB\xBF" ? 3 : 0;
+    const size_t column = byte_order_mark + static_cast<size_t>(mark.column);
+    return column < line.size() ? line.substr(column) : std::string_view();
+  }
   void finish_entry() {
     entries_.push_back(std::move(entry_));
     where_ = Where::kKey;
   }
 
+  std::string_view text_;
+  std::vector<size_t> line_starts_ = {0};
   std::string name_;
   Where where_ = Where::kOutside;
   int documents_ = 0;
@@ -156,7 +187,7 @@ std::vector<YamlEntry> read_yaml(std::string_view text, const std::string& name)
           " bytes; a configuration has at most 1 MB");
   require_text(text, name);
   std::istringstream stream{std::string(text)};
-  FlatMapping mapping(name);
+  FlatMapping mapping(text, name);
   try {
     YAML::Parser parser(stream);
     while (parser.HandleNextDocument(mapping)) {
