@@ -6,11 +6,11 @@
 
 namespace power::test {
 
-// A fresh folder under the system's temporary one, removed at the end of the scope.
+// A fresh folder under `parent`, by default the system's folder for temporary files; removed at the end of the scope.
 class TempFolder {
  public:
-  TempFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "powertrain-test-XXXXXX").string();
+  explicit TempFolder(const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+    std::string pattern = (parent / "powertrain-test-XXXXXX").string();
     path_ = ::mkdtemp(pattern.data());
   }
   ~TempFolder() {
