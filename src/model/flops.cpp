@@ -1,7 +1,6 @@
-#include <algorithm>
-
 #include "model/gpt.h"
 #include "model/parameters.h"
+#include "ops/problem.h"
 
 // Counts of floating-point operations, 2 per multiply-add. A matrix product's backward pass is two products of the same
 // size, so training costs three times the forward pass.
@@ -43,19 +42,21 @@ double chunked_flops(const GptOptions& options, int64_t seq_len, int64_t chunk) 
   return query_heads * inside + state * (heads * written + query_heads * read);
 }
 
-// Forward operations of power attention in the form that runs. Without a fixed chunk size that is the cheaper form,
-// with the chunk size at which both halves of the chunked form cost about the same taken from the powers of two.
+// Forward operations of power attention in the form that runs; where the shape decides, as it does on a GPU.
 double power_flops(const GptOptions& options, int64_t seq_len) {
-  const double quadratic = quadratic_flops(options, seq_len);
-  if (options.chunk_size) {
-    const bool chunked = *options.chunk_size != ops::kQuadraticForm && *options.chunk_size < seq_len;
-    return chunked ? chunked_flops(options, seq_len, *options.chunk_size) : quadratic;
+  int64_t chunk = options.chunk_size.value_or(0);
+  if (!options.chunk_size) {
+    ops::Problem problem{};
+    problem.batch = 1;
+    problem.query_len = problem.key_len = seq_len;
+    problem.heads = options.n_head;
+    problem.query_heads = options.n_head * options.qhead_ratio;
+    problem.head_dim = problem.value_dim = options.head_size;
+    problem.degree = options.degree;
+    chunk = ops::choose_chunk_size(problem, at::kCUDA);
   }
-  double least = quadratic;
-  for (int64_t chunk = 128; chunk < seq_len; chunk *= 2) {
-    least = std::min(least, chunked_flops(options, seq_len, chunk));
-  }
-  return least;
+  const bool chunked = chunk != ops::kQuadraticForm && chunk < seq_len;
+  return chunked ? chunked_flops(options, seq_len, chunk) : quadratic_flops(options, seq_len);
 }
 
 int64_t affine_count(int64_t out, int64_t in, bool bias) { return out * in + (bias ? out : 0); }

@@ -51,8 +51,10 @@ class RandomStateScope {
 
 class Recompute : public torch::autograd::Function<Recompute> {
  public:
-  static Tensor forward(AutogradContext* ctx, const std::vector<Tensor>& inputs, const TensorFunction& function,
-                        bool random) {
+  // at::TensorList, because apply() takes the tensors in it for inputs of the node; those in a std::vector it would
+  // not.
+  static Tensor forward(AutogradContext* ctx, at::TensorList list, const TensorFunction& function, bool random) {
+    const std::vector<Tensor> inputs = list.vec();
     auto capsule = c10::make_intrusive<Capsule>();
     capsule->function = function;
     for (const Tensor& x : inputs) capsule->needs_gradient.push_back(x.defined() && x.requires_grad());
@@ -93,7 +95,7 @@ class Recompute : public torch::autograd::Function<Recompute> {
 }  // namespace
 
 Tensor recompute(const TensorFunction& function, const std::vector<Tensor>& inputs, bool random) {
-  return Recompute::apply(inputs, function, random);
+  return Recompute::apply(at::TensorList(inputs), function, random);
 }
 
 }  // namespace power::model

@@ -24,7 +24,7 @@ double learning_rate_at(const LrSchedule& schedule, int64_t step) {
   }
   const double decay_begin = std::max(warmup, (1.0 - schedule.decay_fraction) * end);
   if (at < decay_begin) return peak;
-  return peak - range * progress(at, decay_begin, end);
+  return schedule.min_lr + range * (1.0 - progress(at, decay_begin, end));
 }
 
 }  // namespace power::optim
