@@ -1,0 +1,174 @@
+#pragma once
+
+// Shared-memory images of 64 tokens and the products on them.
+//
+// A block of 64 rows x kDim bf16 is stored as images of 64 columns (128-byte rows, 16-byte chunk c of row r at chunk
+// c ^ (r % 8), which is the hardware's 128B swizzle) or, for kDim = 32, of 32 columns (64-byte rows, chunk c ^ (r/2 % 4),
+// the 64B swizzle). ldmatrix then reads eight rows without a bank conflict, as K-major and as MN-major operand alike.
+
+#include "kernels/common/ptx.cuh"
+
+namespace power::kernels {
+
+inline constexpr int kBlockRows = 64;
+
+template <int kDim>
+struct Image {
+  static_assert(kDim == 32 || kDim % 64 == 0, "head dims are filled up to 32, 64 or 128");
+  static constexpr int kColumns = kDim < 64 ? 32 : 64;
+  static constexpr int kRowBytes = 2 * kColumns;
+  static constexpr int kImageBytes = kBlockRows * kRowBytes;
+  static constexpr int kChunks = kDim / 8;  // 16-byte chunks in a row
+  static constexpr int kBlockBytes = kBlockRows * kDim * 2;
+
+  // Byte offset of a chunk; `row` counts through consecutive blocks of 64 rows.
+  static POWER_DEVICE uint32_t offset(int row, int chunk) {
+    constexpr int kImageChunks = kColumns / 8;
+    const uint32_t block = static_cast<uint32_t>(row) / kBlockRows, r = static_cast<uint32_t>(row) % kBlockRows;
+    const uint32_t image = static_cast<uint32_t>(chunk) / kImageChunks, c = static_cast<uint32_t>(chunk) % kImageChunks;
+    const uint32_t swizzle = kColumns == 64 ? r & 7 : (r >> 1) & 3;
+    return block * kBlockBytes + image * kImageBytes + r * kRowBytes + ((c ^ swizzle) << 4);
+  }
+};
+
+// A fragment (16 rows x 16 columns) of a row-major tile: rows row0.., chunks 2*k16 and 2*k16+1.
+template <int kDim>
+POWER_DEVICE void load_a_fragment(uint32_t (&a)[4], uint32_t tile, int row0, int k16, int lane) {
+  ldmatrix_x4(a, tile + Image<kDim>::offset(row0 + (lane & 15), 2 * k16 + (lane >> 4)));
+}
+
+// B fragments of 16 columns n and 16 of the summed index from a tile stored [n][k]: b[0..1] first 8 n, b[2..3] next 8.
+template <int kDim>
+POWER_DEVICE void load_b_kmajor(uint32_t (&b)[4], uint32_t tile, int n0, int k16, int lane) {
+  ldmatrix_x4(b, tile + Image<kDim>::offset(n0 + (lane & 7) + ((lane >> 4) << 3), 2 * k16 + ((lane >> 3) & 1)));
+}
+
+// The same from a tile stored [k][n]: rows k0.., columns 16*n16...
+template <int kDim>
+POWER_DEVICE void load_b_mnmajor(uint32_t (&b)[4], uint32_t tile, int k0, int n16, int lane) {
+  ldmatrix_x4_trans(b, tile + Image<kDim>::offset(k0 + (lane & 15), 2 * n16 + (lane >> 4)));
+}
+
+// c[m][n8] += A * B^T over the head dim; A as fragments in registers, B rows n0.. of a tile [n][kDim].
+template <int kDim, int kM, int kN8>
+POWER_DEVICE void multiply_kmajor(float (&c)[kM][kN8][4], const uint32_t (&a)[kM][kDim / 16][4], uint32_t tile, int n0,
+                                  int lane) {
+  POWER_UNROLL
+  for (int k = 0; k < kDim / 16; ++k) {
+    POWER_UNROLL
+    for (int n = 0; n < kN8 / 2; ++n) {
+      uint32_t b[4];
+      load_b_kmajor<kDim>(b, tile, n0 + 16 * n, k, lane);
+      POWER_UNROLL
+      for (int m = 0; m < kM; ++m) {
+        mma_m16n8k16_bf16(c[m][2 * n], a[m][k], b[0], b[1]);
+        mma_m16n8k16_bf16(c[m][2 * n + 1], a[m][k], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// The same with A from shared memory: rows m0.. of a tile [m][kDim].
+template <int kDim, int kM, int kN8>
+POWER_DEVICE void multiply_kmajor(float (&c)[kM][kN8][4], uint32_t a_tile, int m0, uint32_t tile, int n0, int lane) {
+  POWER_UNROLL
+  for (int k = 0; k < kDim / 16; ++k) {
+    uint32_t a[kM][4];
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) load_a_fragment<kDim>(a[m], a_tile, m0 + 16 * m, k, lane);
+    POWER_UNROLL
+    for (int n = 0; n < kN8 / 2; ++n) {
+      uint32_t b[4];
+      load_b_kmajor<kDim>(b, tile, n0 + 16 * n, k, lane);
+      POWER_UNROLL
+      for (int m = 0; m < kM; ++m) {
+        mma_m16n8k16_bf16(c[m][2 * n], a[m], b[0], b[1]);
+        mma_m16n8k16_bf16(c[m][2 * n + 1], a[m], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// c[m][n8] += A * B summed over kK16*16 rows k0.. of a tile [k][kDim].
+template <int kDim, int kM, int kK16>
+POWER_DEVICE void multiply_mnmajor(float (&c)[kM][kDim / 8][4], const uint32_t (&a)[kM][kK16][4], uint32_t tile, int k0,
+                                   int lane) {
+  POWER_UNROLL
+  for (int k = 0; k < kK16; ++k) {
+    POWER_UNROLL
+    for (int n = 0; n < kDim / 16; ++n) {
+      uint32_t b[4];
+      load_b_mnmajor<kDim>(b, tile, k0 + 16 * k, n, lane);
+      POWER_UNROLL
+      for (int m = 0; m < kM; ++m) {
+        mma_m16n8k16_bf16(c[m][2 * n], a[m][k], b[0], b[1]);
+        mma_m16n8k16_bf16(c[m][2 * n + 1], a[m][k], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// Accumulator layout and A-fragment layout are the same: packs two neighbouring 16x8 blocks into one 16x16 fragment.
+POWER_DEVICE void pack_a_fragment(uint32_t (&a)[4], const float (&left)[4], const float (&right)[4]) {
+  a[0] = pack_bf16(left[0], left[1]);
+  a[1] = pack_bf16(left[2], left[3]);
+  a[2] = pack_bf16(right[0], right[1]);
+  a[3] = pack_bf16(right[2], right[3]);
+}
+
+// One tensor (batch, token, head, element) seen from one (batch, kv head): row r is token r / group, head r % group.
+struct RowView {
+  const uint16_t* data;
+  int64_t token_stride, head_stride;  // elements
+};
+
+// Starts the copy of kRows rows row0.. into a tile; rows from row_limit on and columns from head_dim on become zero.
+template <int kDim, int kRows, int kThreads>
+POWER_DEVICE void load_tile_async(uint32_t tile, const RowView& view, const FastDivisor& group, int row0, int row_limit,
+                                  int head_dim, int thread) {
+  constexpr int kChunks = Image<kDim>::kChunks, kRowsAtOnce = kThreads / kChunks;
+  static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0, "every thread copies the same number of chunks");
+  const int chunk = thread % kChunks;
+  POWER_UNROLL
+  for (int i = 0; i < kRows / kRowsAtOnce; ++i) {
+    const int row = thread / kChunks + i * kRowsAtOnce, r = row0 + row;
+    const bool valid = r < row_limit && 8 * chunk < head_dim;
+    const uint32_t token = divide(valid ? r : 0, group), head = (valid ? r : 0) - token * group.divisor;
+    const uint16_t* source = view.data + token * view.token_stride + head * view.head_stride + (valid ? 8 * chunk : 0);
+    cp_async_16(tile + Image<kDim>::offset(row, chunk), source, valid);
+  }
+}
+
+// Writes a warp's accumulators (16*kM rows x kDim, times row_factor) as bf16 rows row0.. through its own part of shared
+// memory (16*kM rows of Image<kDim>, tile_row0.. of `tile`), so that global writes are 16 bytes a lane.
+template <int kDim, int kM>
+POWER_DEVICE void store_rows(const float (&c)[kM][kDim / 8][4], const float (&row_factor)[kM][2], uint8_t* tile,
+                             int tile_row0, uint16_t* out, int64_t token_stride, int64_t head_stride,
+                             const FastDivisor& group, int row0, int row_limit, int head_dim, int lane) {
+  sync_warp();  // every lane has read what these rows held before
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int n = 0; n < kDim / 8; ++n) {
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const uint32_t packed = pack_bf16(c[m][n][2 * half] * row_factor[m][half], c[m][n][2 * half + 1] * row_factor[m][half]);
+        const int row = tile_row0 + 16 * m + 8 * half + lane / 4;
+        *reinterpret_cast<uint32_t*>(tile + Image<kDim>::offset(row, n) + 4 * (lane % 4)) = packed;
+      }
+    }
+  }
+  sync_warp();
+  constexpr int kChunks = Image<kDim>::kChunks, kRowsAtOnce = 32 / kChunks;
+  const int chunk = lane % kChunks;
+  POWER_UNROLL
+  for (int i = 0; i < 16 * kM / kRowsAtOnce; ++i) {
+    const int row = lane / kChunks + i * kRowsAtOnce, r = row0 + row;
+    if (r >= row_limit || 8 * chunk >= head_dim) continue;
+    const uint32_t token = divide(r, group), head = r - token * group.divisor;
+    *reinterpret_cast<uint4*>(out + token * token_stride + head * head_stride + 8 * chunk) =
+        *reinterpret_cast<const uint4*>(tile + Image<kDim>::offset(tile_row0 + row, chunk));
+  }
+}
+
+}  // namespace power::kernels

@@ -1,0 +1,492 @@
+#pragma once
+
+#include "kernels/common/launch.h"
+#include "kernels/power_attention/bwd.h"
+#include "kernels/power_attention/config.h"
+#include "kernels/power_attention/quadratic_tile.cuh"
+#include "kernels/power_attention/supported.h"
+
+// With u = (row_scale s)^(p-1) * gate (power_weight), A_ij = s u r_i the normalised weight, x = dY'.v - delta:
+//   dq_i = p r_i sum_j u x k_j    dk_j = p sum_i u r_i x q_i    dv_j = sum_i A_ij dY'_i    dc_i = sum_j A_ij x - sum A_ji x
+// No atomics: one kernel owns query rows, the other keys.
+namespace power::kernels {
+
+// ---------------------------------------------------------------------------------------------------------------- dq
+
+template <int kDim>
+struct QueryGradientShared {
+  using Tile = QueryTile<kDim>;
+  static constexpr int kStageBytes = 2 * Image<kDim>::kBlockBytes;  // K, V
+  static constexpr int kRowBytes = Tile::kRows / kBlockRows * Image<kDim>::kBlockBytes;
+  static constexpr int kStagesBytes = Tile::kStages * kStageBytes;
+  static constexpr int kRowOffset = Tile::kRowsOverlayStages ? 0 : kStagesBytes;  // Q, then dY
+  static constexpr int kFactorOffset = Tile::kRowsOverlayStages ? kStagesBytes : kStagesBytes + 2 * kRowBytes;
+  static constexpr int kBytes = kFactorOffset + Tile::kStages * kBlockRows * 4;
+  static_assert(2 * kRowBytes <= kStagesBytes);
+};
+
+template <int kDim, int kDegree, bool kMasked, int kM, int kKeys>
+POWER_DEVICE void accumulate_dq(float (&dq)[kM][kDim / 8][4], float (&dot)[kM][2],
+                                const uint32_t (&q)[kM][kDim / 16][4], const uint32_t (&dy)[kM][kDim / 16][4],
+                                const float (&row_scale)[kM][2], const float (&delta)[kM][2], const QuadraticArgs& args,
+                                const GateArrays& gates, uint32_t k_tile, uint32_t v_tile, const float* factors,
+                                float block_factor, int key0, int first_key, int first_token, int warp_row0, int lane) {
+  float s[kM][kKeys / 8][4] = {}, x[kM][kKeys / 8][4] = {};
+  k_tile += key0 * Image<kDim>::kRowBytes;  // within a block of 64 rows: the swizzle repeats
+  v_tile += key0 * Image<kDim>::kRowBytes;
+  multiply_kmajor<kDim>(s, q, k_tile, 0, lane);
+  multiply_kmajor<kDim>(x, dy, v_tile, 0, lane);
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      [[maybe_unused]] RowGate row(args, gates, first_token, kMasked ? warp_row0 + 16 * m + 8 * half + lane / 4 : 0);
+      POWER_UNROLL
+      for (int block = 0; block < kKeys / 8; ++block) {
+        POWER_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          const int column = key0 + 8 * block + 2 * (lane % 4) + i;
+          float weight = factors[column] * block_factor;
+          if constexpr (kMasked) {
+            weight = args.gated ? exp2_approx(row.log2_gate - factors[column]) : 1.0f;
+            if (!row.sees(first_key + column)) weight = 0.0f;
+          }
+          const float score = s[m][block][2 * half + i];
+          const float u = power_weight<kDegree>(score, row_scale[m][half], weight, args.degree);
+          const float ds = u * (x[m][block][2 * half + i] - delta[m][half]);
+          dot[m][half] = fmaf(score, ds, dot[m][half]);
+          s[m][block][2 * half + i] = ds;
+        }
+      }
+    }
+  }
+  uint32_t ds[kM][kKeys / 16][4];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int k = 0; k < kKeys / 16; ++k) pack_a_fragment(ds[m][k], s[m][2 * k], s[m][2 * k + 1]);
+  }
+  multiply_mnmajor<kDim>(dq, ds, k_tile, 0, lane);
+}
+
+template <int kDim, int kDegree>
+__global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kBackwardBlocks)
+    power_attention_bwd_dq_kernel(const __grid_constant__ QuadraticArgs args) {
+  using Tile = QueryTile<kDim>;
+  using Shared = QueryGradientShared<kDim>;
+  constexpr int kM = Tile::kM, kThreads = Tile::kThreads;
+  POWER_SHARED_MEMORY(shared);
+  const uint32_t base = shared_address(shared);
+  float* factors = reinterpret_cast<float*>(shared + Shared::kFactorOffset);
+  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+  const HeadIndex head(args, blockIdx.x);
+  const GateArrays gates = head.gates(args);
+  const int row0 = static_cast<int>(gridDim.y - 1 - blockIdx.y) * Tile::kRows;
+  const int warp_row0 = row0 + 16 * kM * warp;
+  const int first_token = token_of_row(args, row0);
+  const int row_end = row0 + Tile::kRows < args.rows ? row0 + Tile::kRows : args.rows;
+  const int last_token = token_of_row(args, row_end - 1);
+  const RowView k_view = head.keys(args.k), v_view = head.keys(args.v);
+  const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
+
+  FloatPair block_sum = reference;
+  auto load_stage = [&](int block) {
+    const int stage = block % Tile::kStages;
+    const uint32_t tile = base + stage * Shared::kStageBytes;
+    load_tile_async<kDim, kBlockRows, kThreads>(tile, k_view, FastDivisor(), block * kBlockRows, args.keys,
+                                                args.head_dim, thread);
+    load_tile_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, FastDivisor(),
+                                                block * kBlockRows, args.keys, args.head_dim, thread);
+    const bool masked = (block + 1) * kBlockRows > first_token + 1;
+    load_key_factors(args, gates, factors + stage * kBlockRows, block, masked, reference, thread);
+    if (args.gated && !masked) block_sum = gates.sum[block * kBlockRows + kBlockRows - 1];
+  };
+
+  const uint32_t q_tile = base + Shared::kRowOffset, dy_tile = q_tile + Shared::kRowBytes;
+  load_tile_async<kDim, Tile::kRows, kThreads>(q_tile, head.rows(args.q, args), args.group, row0, args.rows,
+                                               args.head_dim, thread);
+  load_tile_async<kDim, Tile::kRows, kThreads>(dy_tile, head.rows(args.dy, args), args.group, row0, args.rows,
+                                               args.head_dim, thread);
+  const KeyBlocks blocks = find_key_blocks<kThreads>(args, gates, first_token, last_token, thread);
+  if (!args.gated) {
+    for (int i = thread; i < Tile::kStages * kBlockRows; i += kThreads) factors[i] = 1.0f;
+  }
+  if constexpr (!Tile::kRowsOverlayStages) load_stage(blocks.begin);
+  cp_async_commit();
+  cp_async_wait<0>();
+  sync_block();
+  uint32_t q[kM][kDim / 16][4], dy[kM][kDim / 16][4];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int k = 0; k < kDim / 16; ++k) {
+      load_a_fragment<kDim>(q[m][k], q_tile, 16 * (kM * warp + m), k, lane);
+      load_a_fragment<kDim>(dy[m][k], dy_tile, 16 * (kM * warp + m), k, lane);
+    }
+  }
+  if constexpr (Tile::kRowsOverlayStages) {
+    sync_block();
+    load_stage(blocks.begin);
+    cp_async_commit();
+  }
+  float row_scale[kM][2] = {}, delta[kM][2];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int row = warp_row0 + 16 * m + 8 * half + lane / 4;
+      delta[m][half] = row < args.rows ? args.delta[int64_t{head.head} * args.padded_rows + row] : 0.0f;
+      if constexpr (kDegree == kAnyDegree) {
+        row_scale[m][half] = row < args.rows ? args.row_scale[int64_t{head.head} * args.rows + row] : 0.0f;
+      }
+    }
+  }
+
+  float dq[kM][kDim / 8][4] = {}, dot[kM][2] = {};
+  for (int block = blocks.begin; block < blocks.end; ++block) {
+    cp_async_wait<0>();
+    sync_block();
+    const float block_factor = args.gated ? exp2_approx(difference(reference, block_sum)) : 1.0f;
+    if (block + 1 < blocks.end) load_stage(block + 1);
+    cp_async_commit();
+    const int stage = block % Tile::kStages, first_key = block * kBlockRows;
+    const uint32_t k_tile = base + stage * Shared::kStageBytes, v_tile = k_tile + Image<kDim>::kBlockBytes;
+    const float* stage_factors = factors + stage * kBlockRows;
+    constexpr int kKeys = Tile::kBackwardKeys;
+    if (block < blocks.before) {
+      POWER_ROLLED
+      for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
+        accumulate_dq<kDim, kDegree, false, kM, kKeys>(dq, dot, q, dy, row_scale, delta, args, gates, k_tile, v_tile,
+                                                       stage_factors, block_factor, key0, first_key, first_token,
+                                                       warp_row0, lane);
+      }
+    } else {
+      if (args.gated && block == blocks.before) {
+        POWER_UNROLL
+        for (int m = 0; m < kM; ++m) {
+          POWER_UNROLL
+          for (int half = 0; half < 2; ++half) {
+            const RowGate row(args, gates, first_token, warp_row0 + 16 * m + 8 * half + lane / 4);
+            const float factor = row.factor(first_token);
+            dot[m][half] *= factor;
+            POWER_UNROLL
+            for (int c = 0; c < kDim / 8; ++c) {
+              dq[m][c][2 * half] *= factor;
+              dq[m][c][2 * half + 1] *= factor;
+            }
+          }
+        }
+      }
+      POWER_ROLLED
+      for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
+        accumulate_dq<kDim, kDegree, true, kM, kKeys>(dq, dot, q, dy, row_scale, delta, args, gates, k_tile, v_tile,
+                                                      stage_factors, 1.0f, key0, first_key, first_token, warp_row0,
+                                                      lane);
+      }
+    }
+  }
+
+  float factor[kM][2];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int row = warp_row0 + 16 * m + 8 * half + lane / 4;
+      const int64_t index = int64_t{head.head} * args.rows + row;
+      const float r = row < args.rows ? args.inverse[index] : 0.0f;
+      factor[m][half] = r * static_cast<float>(args.degree);
+      dot[m][half] += shuffle_xor(dot[m][half], 1);
+      dot[m][half] += shuffle_xor(dot[m][half], 2);
+      if (lane % 4 != 0 || row >= args.rows) continue;
+      const float row_dot = dot[m][half] * r;
+      const bool sum = args.normalize == Normalize::kSum;
+      // For `sum` the true row_dot is 0: what is left is the rounding of Y in delta = dY.Y. The other gradient kernel
+      // gets delta without it, and dlog_g then depends on float32 sums alone.
+      if (sum) args.delta[int64_t{head.head} * args.padded_rows + row] = delta[m][half] + row_dot;
+      if (args.gated) args.row_dot[index] = sum ? 0.0f : row_dot;
+    }
+  }
+  if constexpr (Tile::kRowsOverlayStages) sync_block();
+  const StridedView& out = args.dq;
+  store_rows<kDim>(dq, factor, shared + Shared::kRowOffset, 16 * kM * warp,
+                   const_cast<uint16_t*>(out.data) + head.batch * out.batch +
+                       int64_t{head.kv_head} * args.group.divisor * out.head,
+                   out.token, out.head, args.group, warp_row0, args.rows, args.head_dim, lane);
+}
+
+template <int kDim, int kDegree>
+void run_power_attention_bwd_dq(const QuadraticArgs& args, void* stream) {
+  using Tile = QueryTile<kDim>;
+  const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.rows, Tile::kRows));
+  launch(power_attention_bwd_dq_kernel<kDim, kDegree>, "power_attention_bwd_dq_kernel", grid, Tile::kThreads,
+         QueryGradientShared<kDim>::kBytes, stream, args);
+}
+
+// ------------------------------------------------------------------------------------------------------------ dk, dv
+
+// What a stage holds of its 64 query rows besides q and dY'.
+struct RowColumns {
+  float weight[kBlockRows];     // r times the gate down to the tile's first token; r alone in masked tiles
+  float delta[kBlockRows];
+  float row_scale[kBlockRows];  // degree > 2
+  float log2_gate[kBlockRows];  // masked tiles: relative to the last key of the block
+  int token[kBlockRows];        // masked tiles
+  int segment[kBlockRows];      // masked tiles
+};
+
+template <int kDim>
+struct KeyGradientShared {
+  using Tile = KeyTile<kDim>;
+  static constexpr int kTileBytes = Tile::kRows / kBlockRows * Image<kDim>::kBlockBytes;
+  static constexpr int kVOffset = kTileBytes;
+  static constexpr int kStageOffset = 2 * kTileBytes;
+  static constexpr int kStageBytes = 2 * Image<kDim>::kBlockBytes;  // Q, dY
+  static constexpr int kColumnOffset = kStageOffset + Tile::kStages * kStageBytes;
+  static constexpr int kBytes = kColumnOffset + Tile::kStages * static_cast<int>(sizeof(RowColumns));
+};
+
+// Of a key, relative to the last key of its tile.
+POWER_DEVICE float key_log2_gate(const QuadraticArgs& args, const GateArrays& gates, int key, int last_key) {
+  return args.gated && key < last_key ? difference(gates.sum[key], gates.sum[last_key]) : 0.0f;
+}
+
+template <int kDim, int kDegree, bool kMasked, int kM, int kQueries>
+POWER_DEVICE void accumulate_dkdv(float (&dk)[kM][kDim / 8][4], float (&dv)[kM][kDim / 8][4], float (&dot)[kM][2],
+                                  const QuadraticArgs& args, const GateArrays& gates, int last_key, uint32_t k_tile,
+                                  uint32_t v_tile, uint32_t q_tile, uint32_t dy_tile, const RowColumns& columns,
+                                  float block_factor, int query0, int tile_row0, int first_key, int lane) {
+  float s[kM][kQueries / 8][4] = {}, x[kM][kQueries / 8][4] = {};
+  q_tile += query0 * Image<kDim>::kRowBytes;  // within a block of 64 rows: the swizzle repeats
+  dy_tile += query0 * Image<kDim>::kRowBytes;
+  multiply_kmajor<kDim>(s, k_tile, tile_row0, q_tile, 0, lane);
+  multiply_kmajor<kDim>(x, v_tile, tile_row0, dy_tile, 0, lane);
+  [[maybe_unused]] float key_gate[kM][2];
+  if constexpr (kMasked) {
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        key_gate[m][half] = key_log2_gate(args, gates, first_key + tile_row0 + 16 * m + 8 * half + lane / 4, last_key);
+      }
+    }
+  }
+  POWER_UNROLL
+  for (int block = 0; block < kQueries / 8; ++block) {
+    POWER_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const int column = query0 + 8 * block + 2 * (lane % 4) + i;
+      const float column_weight = columns.weight[column] * block_factor, delta = columns.delta[column];
+      const float row_scale = kDegree == kAnyDegree ? columns.row_scale[column] : 1.0f;
+      POWER_UNROLL
+      for (int m = 0; m < kM; ++m) {
+        POWER_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          float weight = column_weight;
+          if constexpr (kMasked) {
+            const int key = first_key + tile_row0 + 16 * m + 8 * half + lane / 4;
+            if (args.gated) weight *= exp2_approx(columns.log2_gate[column] - key_gate[m][half]);
+            if (key > columns.token[column] || key < columns.segment[column]) weight = 0.0f;
+          }
+          float& score = s[m][block][2 * half + i];
+          const float u = power_weight<kDegree>(score, row_scale, weight, args.degree);
+          const float ds = u * (x[m][block][2 * half + i] - delta);
+          dot[m][half] = fmaf(score, ds, dot[m][half]);
+          score *= u;
+          x[m][block][2 * half + i] = ds;
+        }
+      }
+    }
+  }
+  uint32_t a[kM][kQueries / 16][4];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int k = 0; k < kQueries / 16; ++k) pack_a_fragment(a[m][k], s[m][2 * k], s[m][2 * k + 1]);
+  }
+  multiply_mnmajor<kDim>(dv, a, dy_tile, 0, lane);
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int k = 0; k < kQueries / 16; ++k) pack_a_fragment(a[m][k], x[m][2 * k], x[m][2 * k + 1]);
+  }
+  multiply_mnmajor<kDim>(dk, a, q_tile, 0, lane);
+}
+
+// The blocks of 64 query rows that see a tile of keys: [masked, clear) one by one, [clear, end) with every row at or
+// after the last key.
+struct QueryBlocks {
+  int masked, clear, end;
+};
+
+template <int kThreads>
+POWER_DEVICE QueryBlocks find_query_blocks(const QuadraticArgs& args, const GateArrays& gates, int first_key,
+                                           int last_key, int thread) {
+  const int group = static_cast<int>(args.group.divisor);
+  const int total = (args.rows + kBlockRows - 1) / kBlockRows;
+  const int first_row = first_key > args.first_key ? (first_key - args.first_key) * group : 0;
+  const int clear_row = last_key > args.first_key ? (last_key - args.first_key) * group : 0;
+  QueryBlocks blocks{first_row / kBlockRows, (clear_row + kBlockRows - 1) / kBlockRows, total};
+  if (blocks.clear > total) blocks.clear = total;
+  if (!args.gated) return blocks;
+  const FloatPair reference = gates.sum[last_key];
+  blocks.end = blocks.clear;
+  for (int base = blocks.clear; base < total; base += kThreads) {
+    const int block = base + thread;
+    bool live = false;
+    if (block < total) {
+      const int token = token_of_row(args, block * kBlockRows);
+      live = gates.segment[token] <= last_key && difference(gates.sum[token], reference) >= kNoWeightLog2;
+    }
+    const int count = sync_block_count(live);
+    blocks.end += count;
+    if (count < kThreads) break;
+  }
+  return blocks;
+}
+
+template <int kDim, int kDegree>
+__global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlocks)
+    power_attention_bwd_dkdv_kernel(const __grid_constant__ QuadraticArgs args) {
+  using Tile = KeyTile<kDim>;
+  using Shared = KeyGradientShared<kDim>;
+  constexpr int kM = Tile::kM, kThreads = Tile::kThreads;
+  POWER_SHARED_MEMORY(shared);
+  const uint32_t base = shared_address(shared);
+  RowColumns* columns = reinterpret_cast<RowColumns*>(shared + Shared::kColumnOffset);
+  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+  const HeadIndex head(args, blockIdx.x);
+  const GateArrays gates = head.gates(args);
+  const int first_key = static_cast<int>(blockIdx.y) * Tile::kRows;  // the first keys have the most queries
+  const int last_key = (first_key + Tile::kRows < args.keys ? first_key + Tile::kRows : args.keys) - 1;
+  const int tile_row0 = 16 * kM * warp;
+  const RowView q_view = head.rows(args.q, args), dy_view = head.rows(args.dy, args);
+  const FloatPair reference = args.gated ? gates.sum[last_key] : FloatPair{0.0f, 0.0f};
+
+  load_tile_async<kDim, Tile::kRows, kThreads>(base, head.keys(args.k), FastDivisor(), first_key, args.keys,
+                                               args.head_dim, thread);
+  load_tile_async<kDim, Tile::kRows, kThreads>(base + Shared::kVOffset, head.keys(args.v), FastDivisor(), first_key,
+                                               args.keys, args.head_dim, thread);
+  const QueryBlocks blocks = find_query_blocks<kThreads>(args, gates, first_key, last_key, thread);
+  const int clear_count = blocks.end - blocks.clear, count = clear_count + blocks.clear - blocks.masked;
+
+  FloatPair block_sum = reference;  // c at the first token of the block in flight
+  auto load_stage = [&](int step) {
+    const bool masked = step >= clear_count;
+    const int row0 = (masked ? blocks.masked + step - clear_count : blocks.clear + step) * kBlockRows;
+    const uint32_t tile = base + Shared::kStageOffset + step % Tile::kStages * Shared::kStageBytes;
+    load_tile_async<kDim, kBlockRows, kThreads>(tile, q_view, args.group, row0, args.rows, args.head_dim, thread);
+    load_tile_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, dy_view, args.group, row0, args.rows,
+                                                args.head_dim, thread);
+    RowColumns& stage = columns[step % Tile::kStages];
+    const int64_t offset = int64_t{head.head} * args.padded_rows + row0;
+    if (thread < kBlockRows / 4) {
+      cp_async_16(shared_address(stage.delta + 4 * thread), args.delta + offset + 4 * thread, true);
+      if (!masked) cp_async_16(shared_address(stage.weight + 4 * thread), args.row_weight + offset + 4 * thread, true);
+    }
+    if (thread < kBlockRows && (masked || kDegree == kAnyDegree)) {
+      const int row = row0 + thread;
+      const int64_t index = int64_t{head.head} * args.rows + row;
+      const bool valid = row < args.rows;
+      if constexpr (kDegree == kAnyDegree) stage.row_scale[thread] = valid ? args.row_scale[index] : 0.0f;
+      if (masked) {
+        const int token = valid ? token_of_row(args, row) : -1;  // -1 sees no key
+        stage.weight[thread] = valid ? args.inverse[index] : 0.0f;
+        stage.token[thread] = token;
+        stage.segment[thread] = valid && args.gated ? gates.segment[token] : 0;
+        stage.log2_gate[thread] = valid && args.gated ? difference(gates.sum[token], reference) : 0.0f;
+      }
+    }
+    if (args.gated && !masked) block_sum = gates.sum[token_of_row(args, row0)];
+  };
+
+  if (count > 0) load_stage(0);
+  cp_async_commit();
+  float dk[kM][kDim / 8][4] = {}, dv[kM][kDim / 8][4] = {}, dot[kM][2] = {};
+  const auto to_own_gates = [&] {  // from the last key's gate to each key's own
+    if (!args.gated) return;
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const int key = first_key + tile_row0 + 16 * m + 8 * half + lane / 4;
+        const float gate = exp2_approx(-key_log2_gate(args, gates, key, last_key));
+        const float factor = key < gates.segment[last_key] ? 0.0f : gate;
+        dot[m][half] *= factor;
+        POWER_UNROLL
+        for (int c = 0; c < kDim / 8; ++c) {
+          POWER_UNROLL
+          for (int i = 0; i < 2; ++i) {
+            dk[m][c][2 * half + i] *= factor;
+            dv[m][c][2 * half + i] *= factor;
+          }
+        }
+      }
+    }
+  };
+  for (int step = 0; step < count; ++step) {
+    cp_async_wait<0>();
+    sync_block();
+    const float block_factor = args.gated ? exp2_approx(difference(block_sum, reference)) : 1.0f;
+    if (step + 1 < count) load_stage(step + 1);
+    cp_async_commit();
+    const uint32_t q_tile = base + Shared::kStageOffset + step % Tile::kStages * Shared::kStageBytes;
+    const uint32_t dy_tile = q_tile + Image<kDim>::kBlockBytes;
+    const RowColumns& stage = columns[step % Tile::kStages];
+    constexpr int kQueries = Tile::kQueries;
+    if (step < clear_count) {
+      POWER_ROLLED
+      for (int query0 = 0; query0 < kBlockRows; query0 += kQueries) {
+        accumulate_dkdv<kDim, kDegree, false, kM, kQueries>(dk, dv, dot, args, gates, last_key, base,
+                                                            base + Shared::kVOffset, q_tile, dy_tile, stage,
+                                                            block_factor, query0, tile_row0, first_key, lane);
+      }
+    } else {
+      if (step == clear_count) to_own_gates();
+      POWER_ROLLED
+      for (int query0 = 0; query0 < kBlockRows; query0 += kQueries) {
+        accumulate_dkdv<kDim, kDegree, true, kM, kQueries>(dk, dv, dot, args, gates, last_key, base,
+                                                           base + Shared::kVOffset, q_tile, dy_tile, stage, 1.0f,
+                                                           query0, tile_row0, first_key, lane);
+      }
+    }
+  }
+  if (count == clear_count) to_own_gates();
+  if (count == 0) {  // the tiles of k and v are waited for nowhere else
+    cp_async_wait<0>();
+    sync_block();
+  }
+
+  float one[kM][2], dk_factor[kM][2];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int key = first_key + tile_row0 + 16 * m + 8 * half + lane / 4;
+      one[m][half] = 1.0f;
+      dk_factor[m][half] = static_cast<float>(args.degree);
+      dot[m][half] += shuffle_xor(dot[m][half], 1);
+      dot[m][half] += shuffle_xor(dot[m][half], 2);
+      if (args.gated && lane % 4 == 0 && key < args.keys) {
+        args.key_dot[int64_t{head.head} * args.keys + key] = dot[m][half];
+      }
+    }
+  }
+  const auto store = [&](const float(&c)[kM][kDim / 8][4], const float(&factor)[kM][2], int tile_offset,
+                         const StridedView& out) {
+    store_rows<kDim>(c, factor, shared + tile_offset, tile_row0,
+                     const_cast<uint16_t*>(out.data) + head.batch * out.batch + head.kv_head * out.head, out.token,
+                     0, FastDivisor(), first_key + tile_row0, args.keys, args.head_dim, lane);
+  };
+  store(dv, one, Shared::kVOffset, args.dv);
+  store(dk, dk_factor, 0, args.dk);
+}
+
+template <int kDim, int kDegree>
+void run_power_attention_bwd_dkdv(const QuadraticArgs& args, void* stream) {
+  using Tile = KeyTile<kDim>;
+  const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.keys, Tile::kRows));
+  launch(power_attention_bwd_dkdv_kernel<kDim, kDegree>, "power_attention_bwd_dkdv_kernel", grid, Tile::kThreads,
+         KeyGradientShared<kDim>::kBytes, stream, args);
+}
+
+}  // namespace power::kernels

@@ -1,0 +1,36 @@
+#pragma once
+
+// Tile shapes, by head dim. A warp holds 16*kM rows of its side of the problem in registers.
+namespace power::kernels {
+
+// Output (forward) and dq: 128 query rows a block, 64 keys a stage.
+template <int kDim>
+struct QueryTile {
+  // 32 rows a warp halve the shared-memory reads per product; at head dim 128 the accumulators leave room for 16.
+  static constexpr int kM = kDim <= 64 ? 2 : 1;
+  static constexpr int kRows = 128;
+  static constexpr int kWarps = kRows / (16 * kM);
+  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kStages = 2;
+  // Keys whose scores a warp holds at once: fewer than a stage, so that registers allow more blocks on a multiprocessor.
+  static constexpr int kForwardKeys = kDim <= 64 ? 64 : 32;
+  static constexpr int kBackwardKeys = 16;
+  static constexpr int kForwardBlocks = kDim == 128 ? 1 : 2;
+  static constexpr int kBackwardBlocks = kDim == 128 ? 1 : 2;
+  // At head dim 128 the rows share the stages' memory, so that a block fits the 99 KB of sm_86 and sm_89.
+  static constexpr bool kRowsOverlayStages = kDim > 64;
+};
+
+// dk and dv: keys stay, 64 query rows a stage.
+template <int kDim>
+struct KeyTile {
+  static constexpr int kM = kDim <= 64 ? 2 : 1;
+  static constexpr int kWarps = 4;
+  static constexpr int kRows = 16 * kM * kWarps;
+  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kStages = 2;
+  static constexpr int kQueries = 32;  // whose scores a warp holds at once
+  static constexpr int kBlocks = 2;
+};
+
+}  // namespace power::kernels

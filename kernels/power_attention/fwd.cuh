@@ -1,0 +1,286 @@
+#pragma once
+
+#include "kernels/common/launch.h"
+#include "kernels/power_attention/config.h"
+#include "kernels/power_attention/fwd.h"
+#include "kernels/power_attention/quadratic_tile.cuh"
+#include "kernels/power_attention/supported.h"
+
+namespace power::kernels {
+
+template <int kDim>
+struct ForwardShared {
+  using Tile = QueryTile<kDim>;
+  static constexpr int kStageBytes = 2 * Image<kDim>::kBlockBytes;  // K, V
+  static constexpr int kRowBytes = Tile::kRows / kBlockRows * Image<kDim>::kBlockBytes;
+  static constexpr int kStagesBytes = Tile::kStages * kStageBytes;
+  static constexpr int kRowOffset = Tile::kRowsOverlayStages ? 0 : kStagesBytes;
+  static constexpr int kFactorOffset = Tile::kRowsOverlayStages ? kStagesBytes : kStagesBytes + kRowBytes;
+  static constexpr int kBytes = kFactorOffset + Tile::kStages * kBlockRows * 4;
+  static_assert(kRowBytes <= kStagesBytes);
+};
+
+// n += P V and l += sum P for kKeys keys key0.. of a stage, P = s u with u from power_weight.
+// Keys before the tile take weight key factor * block_factor; masked ones exp2(c_i - c_j) where j is visible.
+template <int kDim, int kDegree, bool kMasked, int kM, int kKeys>
+POWER_DEVICE void accumulate_output(float (&n)[kM][kDim / 8][4], float (&l)[kM][2],
+                                    const uint32_t (&q)[kM][kDim / 16][4], const float (&row_scale)[kM][2],
+                                    const QuadraticArgs& args, const GateArrays& gates, uint32_t k_tile,
+                                    uint32_t v_tile, const float* factors, float block_factor, int key0, int first_key,
+                                    int first_token, int warp_row0, int lane) {
+  float s[kM][kKeys / 8][4] = {};
+  multiply_kmajor<kDim>(s, q, k_tile, key0, lane);
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      [[maybe_unused]] RowGate row(args, gates, first_token, kMasked ? warp_row0 + 16 * m + 8 * half + lane / 4 : 0);
+      POWER_UNROLL
+      for (int block = 0; block < kKeys / 8; ++block) {
+        POWER_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          const int column = key0 + 8 * block + 2 * (lane % 4) + i;
+          float weight = factors[column] * block_factor;
+          if constexpr (kMasked) {
+            weight = args.gated ? exp2_approx(row.log2_gate - factors[column]) : 1.0f;
+            if (!row.sees(first_key + column)) weight = 0.0f;
+          }
+          float& score = s[m][block][2 * half + i];
+          const float p = score * power_weight<kDegree>(score, row_scale[m][half], weight, args.degree);
+          score = p;
+          if constexpr (!kMasked) l[m][half] += p;
+        }
+      }
+    }
+  }
+  uint32_t p[kM][kKeys / 16][4];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int k = 0; k < kKeys / 16; ++k) {
+      pack_a_fragment(p[m][k], s[m][2 * k], s[m][2 * k + 1]);
+      // The first rows of a sequence have few keys: with l from the rounded weights, these sum to exactly 1.
+      if constexpr (kMasked) {
+        l[m][0] += (bf16_low(p[m][k][0]) + bf16_high(p[m][k][0])) + (bf16_low(p[m][k][2]) + bf16_high(p[m][k][2]));
+        l[m][1] += (bf16_low(p[m][k][1]) + bf16_high(p[m][k][1])) + (bf16_low(p[m][k][3]) + bf16_high(p[m][k][3]));
+      }
+    }
+  }
+  multiply_mnmajor<kDim>(n, p, v_tile, key0, lane);
+}
+
+POWER_DEVICE float quad_sum(float x) {
+  x += shuffle_xor(x, 1);
+  return x + shuffle_xor(x, 2);
+}
+
+POWER_DEVICE float quad_max(float x) {
+  x = fmaxf(x, shuffle_xor(x, 1));
+  return fmaxf(x, shuffle_xor(x, 2));
+}
+
+// Largest power of two <= |x|, or 1 where x is 0, as an exponent.
+POWER_DEVICE int exponent_of(float x) {
+  const int biased = static_cast<int>((__float_as_uint(x) >> 23) & 255);
+  return biased == 0 ? 0 : biased - 127;
+}
+
+// 1 / (max |q_i| * max |k|) as a power of two: scores are then at most about head_dim in size.
+template <int kDim, int kM>
+POWER_DEVICE void find_row_scale(float (&row_scale)[kM][2], const uint32_t (&q)[kM][kDim / 16][4], float key_max) {
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      float largest = 0.0f;
+      POWER_UNROLL
+      for (int k = 0; k < kDim / 16; ++k) {
+        POWER_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          const uint32_t pair = q[m][k][2 * i + half];
+          largest = fmaxf(largest, fmaxf(fabsf(bf16_low(pair)), fabsf(bf16_high(pair))));
+        }
+      }
+      const int exponent = exponent_of(quad_max(largest)) + exponent_of(key_max);
+      const int clamped = exponent > 100 ? 100 : (exponent < -100 ? -100 : exponent);
+      row_scale[m][half] = __uint_as_float(static_cast<uint32_t>(127 - clamped) << 23);
+    }
+  }
+}
+
+// r of one row for `layer`, after which n holds n - mean: y = r * n.
+template <int kDim>
+POWER_DEVICE float center_row(float (&n)[kDim / 8][4], int half, int head_dim, float scale_power, int lane) {
+  float sum = 0.0f;
+  POWER_UNROLL
+  for (int block = 0; block < kDim / 8; ++block) sum += n[block][2 * half] + n[block][2 * half + 1];
+  const float mean = quad_sum(sum) / static_cast<float>(head_dim);
+  float largest = 0.0f;
+  POWER_UNROLL
+  for (int block = 0; block < kDim / 8; ++block) {
+    POWER_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      float& x = n[block][2 * half + i];
+      x = 8 * block + 2 * (lane % 4) + i < head_dim ? x - mean : 0.0f;
+      largest = fmaxf(largest, fabsf(x));
+    }
+  }
+  largest = quad_max(largest);
+  float squares = 0.0f;  // of values scaled to 1: n^2 can leave float's range where n does not
+  const float inverse_largest = largest == 0.0f ? 0.0f : 1.0f / largest;
+  POWER_UNROLL
+  for (int block = 0; block < kDim / 8; ++block) {
+    POWER_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const float x = n[block][2 * half + i] * inverse_largest;
+      squares = fmaf(x, x, squares);
+    }
+  }
+  squares = quad_sum(squares);
+  const float r = squares == 0.0f ? 0.0f : inverse_largest / sqrtf(squares / static_cast<float>(head_dim));
+  return scale_power < 0.0f ? -r : r;
+}
+
+template <int kDim, int kDegree>
+__global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kForwardBlocks)
+    power_attention_fwd_kernel(const __grid_constant__ QuadraticArgs args) {
+  using Tile = QueryTile<kDim>;
+  using Shared = ForwardShared<kDim>;
+  constexpr int kM = Tile::kM, kThreads = Tile::kThreads;
+  POWER_SHARED_MEMORY(shared);
+  const uint32_t base = shared_address(shared);
+  float* factors = reinterpret_cast<float*>(shared + Shared::kFactorOffset);
+  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+  const HeadIndex head(args, blockIdx.x);
+  const GateArrays gates = head.gates(args);
+  const int row0 = static_cast<int>(gridDim.y - 1 - blockIdx.y) * Tile::kRows;
+  const int warp_row0 = row0 + 16 * kM * warp;
+  const int first_token = token_of_row(args, row0);
+  const int row_end = row0 + Tile::kRows < args.rows ? row0 + Tile::kRows : args.rows;
+  const int last_token = token_of_row(args, row_end - 1);
+  const RowView k_view = head.keys(args.k), v_view = head.keys(args.v);
+  const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
+
+  FloatPair block_sum = reference;  // c at the end of the block in flight
+  auto load_stage = [&](int block) {
+    const int stage = block % Tile::kStages;
+    const uint32_t tile = base + stage * Shared::kStageBytes;
+    load_tile_async<kDim, kBlockRows, kThreads>(tile, k_view, FastDivisor(), block * kBlockRows, args.keys,
+                                                args.head_dim, thread);
+    load_tile_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, FastDivisor(),
+                                                block * kBlockRows, args.keys, args.head_dim, thread);
+    const bool masked = (block + 1) * kBlockRows > first_token + 1;
+    load_key_factors(args, gates, factors + stage * kBlockRows, block, masked, reference, thread);
+    if (args.gated && !masked) block_sum = gates.sum[block * kBlockRows + kBlockRows - 1];
+  };
+
+  load_tile_async<kDim, Tile::kRows, kThreads>(base + Shared::kRowOffset, head.rows(args.q, args), args.group, row0,
+                                               args.rows, args.head_dim, thread);
+  const KeyBlocks blocks = find_key_blocks<kThreads>(args, gates, first_token, last_token, thread);
+  if (!args.gated) {
+    for (int i = thread; i < Tile::kStages * kBlockRows; i += kThreads) factors[i] = 1.0f;
+  }
+  if constexpr (!Tile::kRowsOverlayStages) load_stage(blocks.begin);
+  cp_async_commit();
+  cp_async_wait<0>();
+  sync_block();
+  uint32_t q[kM][kDim / 16][4];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int k = 0; k < kDim / 16; ++k) {
+      load_a_fragment<kDim>(q[m][k], base + Shared::kRowOffset, 16 * (kM * warp + m), k, lane);
+    }
+  }
+  if constexpr (Tile::kRowsOverlayStages) {
+    sync_block();
+    load_stage(blocks.begin);
+    cp_async_commit();
+  }
+  float row_scale[kM][2] = {};
+  if constexpr (kDegree == kAnyDegree) find_row_scale<kDim>(row_scale, q, args.key_max[head.head]);
+
+  float n[kM][kDim / 8][4] = {}, l[kM][2] = {};
+  for (int block = blocks.begin; block < blocks.end; ++block) {
+    cp_async_wait<0>();
+    sync_block();  // this block has landed, and nobody reads the stage that is filled next
+    const float block_factor = args.gated ? exp2_approx(difference(reference, block_sum)) : 1.0f;
+    if (block + 1 < blocks.end) load_stage(block + 1);
+    cp_async_commit();
+    const int stage = block % Tile::kStages, first_key = block * kBlockRows;
+    const uint32_t k_tile = base + stage * Shared::kStageBytes, v_tile = k_tile + Image<kDim>::kBlockBytes;
+    const float* stage_factors = factors + stage * kBlockRows;
+    constexpr int kKeys = Tile::kForwardKeys;
+    if (block < blocks.before) {
+      POWER_UNROLL
+      for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
+        accumulate_output<kDim, kDegree, false, kM, kKeys>(n, l, q, row_scale, args, gates, k_tile, v_tile,
+                                                           stage_factors, block_factor, key0, first_key, first_token,
+                                                           warp_row0, lane);
+      }
+    } else {
+      if (args.gated && block == blocks.before) {  // from the first token's gate to each row's own
+        POWER_UNROLL
+        for (int m = 0; m < kM; ++m) {
+          POWER_UNROLL
+          for (int half = 0; half < 2; ++half) {
+            const RowGate row(args, gates, first_token, warp_row0 + 16 * m + 8 * half + lane / 4);
+            const float factor = row.factor(first_token);
+            l[m][half] *= factor;
+            POWER_UNROLL
+            for (int c = 0; c < kDim / 8; ++c) {
+              n[m][c][2 * half] *= factor;
+              n[m][c][2 * half + 1] *= factor;
+            }
+          }
+        }
+      }
+      POWER_UNROLL
+      for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
+        accumulate_output<kDim, kDegree, true, kM, kKeys>(n, l, q, row_scale, args, gates, k_tile, v_tile,
+                                                          stage_factors, 1.0f, key0, first_key, first_token, warp_row0,
+                                                          lane);
+      }
+    }
+  }
+
+  float r[kM][2];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const float sum = quad_sum(l[m][half]);
+      const float unit = args.scale_power / power_unit<kDegree>(row_scale[m][half], args.degree);
+      if (args.normalize == Normalize::kSum) {
+        r[m][half] = sum == 0.0f ? 0.0f : 1.0f / sum;
+      } else if (args.normalize == Normalize::kLayer) {
+        r[m][half] = center_row<kDim>(n[m], half, args.head_dim, args.scale_power, lane);
+      } else {
+        r[m][half] = unit;
+      }
+      const int row = warp_row0 + 16 * m + 8 * half + lane / 4;
+      if (lane % 4 == 0 && row < args.rows) {
+        const int64_t index = int64_t{head.head} * args.rows + row;
+        args.inverse[index] = r[m][half];
+        if constexpr (kDegree == kAnyDegree) args.row_scale[index] = row_scale[m][half];
+        if (args.l != nullptr) args.l[index] = sum * unit;
+      }
+    }
+  }
+  if constexpr (Tile::kRowsOverlayStages) sync_block();  // other warps may still read the last stage
+  const StridedView& y = args.y;
+  uint16_t* out = const_cast<uint16_t*>(y.data) + head.batch * y.batch +
+                  int64_t{head.kv_head} * args.group.divisor * y.head;
+  store_rows<kDim>(n, r, shared + Shared::kRowOffset, 16 * kM * warp, out, y.token, y.head, args.group, warp_row0,
+                   args.rows, args.head_dim, lane);
+}
+
+template <int kDim, int kDegree>
+void run_power_attention_fwd(const QuadraticArgs& args, void* stream) {
+  using Tile = QueryTile<kDim>;
+  const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.rows, Tile::kRows));
+  launch(power_attention_fwd_kernel<kDim, kDegree>, "power_attention_fwd_kernel", grid, Tile::kThreads,
+         ForwardShared<kDim>::kBytes, stream, args);
+}
+
+}  // namespace power::kernels

@@ -1,0 +1,9 @@
+#include "kernels/power_attention/bwd.cuh"
+
+namespace power::kernels {
+
+#define POWER_INSTANTIATE(head_dim, degree) \
+  template void run_power_attention_bwd_dq<head_dim, degree>(const QuadraticArgs&, void*);
+POWER_ATTENTION_DEGREES(POWER_INSTANTIATE, 32)
+
+}  // namespace power::kernels

@@ -1,0 +1,9 @@
+#include "kernels/power_attention/fwd.cuh"
+
+namespace power::kernels {
+
+#define POWER_INSTANTIATE(head_dim, degree) \
+  template void run_power_attention_fwd<head_dim, degree>(const QuadraticArgs&, void*);
+POWER_ATTENTION_DEGREES(POWER_INSTANTIATE, 64)
+
+}  // namespace power::kernels

@@ -1,0 +1,1 @@
+#include "kernels/power_attention/rows.cuh"

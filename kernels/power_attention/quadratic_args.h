@@ -1,0 +1,56 @@
+#pragma once
+
+#include "kernels/common/device.h"
+#include "kernels/common/fast_divisor.h"
+#include "kernels/power_attention/power_attention.h"
+
+// What the kernels of the quadratic form receive. "Rows" are the query rows of one kv head with the group's heads
+// packed: row = token * R + head in group, so a tile never mixes kv heads and any R fills it. Row r stands at key
+// position first_key + r / R.
+namespace power::kernels {
+
+inline constexpr int kGateTile = 64;  // keys share one reference for key_decay, rows one for row_decay
+// exp2 of less is 0 in float32 (subnormals are flushed): such tiles are skipped.
+inline constexpr float kNoWeightLog2 = -127.0f;
+
+struct alignas(8) FloatPair {
+  float high, low;
+};
+
+// Running log2 gates of one launch, per (batch, kv head) padded_keys entries.
+struct GateArrays {
+  FloatPair* sum;    // c as a float pair (high, low): differences keep float's relative precision at any length
+  int* segment;      // first key of the token's segment (tokens after a -inf gate, it included); 0 before any
+  float* key_decay;  // exp2(c at the end of the key's tile of 64 - c of the key), 0 across a segment's start
+};
+
+struct StridedView {
+  const uint16_t* data;
+  int64_t batch, token, head;
+};
+
+struct QuadraticArgs {
+  StridedView q, k, v, y, dy, dq, dk, dv;
+  GateArrays gates;  // pointers are null where there are no gates
+  float* inverse;    // r (batch, kv head, rows): y = r * n; dN = r * dY'
+  float* row_scale;  // power of two for each row, degree > 2 only
+  float* key_max;    // max |k| of each (batch, kv head), degree > 2 only
+  float* l;
+  // From the row kernel, padded_rows a (batch, kv head), zero in the padding:
+  float* row_weight;  // r * exp2(c of the row - c at the start of its tile of 64 rows)
+  float* delta;       // sum_e dY' Y where the normalisation is `sum`, else 0
+  uint16_t* dy_rows;  // dY' for `layer`: (batch, token, head, element) contiguous
+  float* row_dot;     // (q.dq / p) of each row, (batch, kv head, rows)
+  float* key_dot;     // (k.dk / p) of each key, (batch, kv head, keys)
+  float* dlog_g;
+  int64_t dlog_g_batch, dlog_g_token, dlog_g_head;
+  const float* log_g;
+  int64_t log_g_batch, log_g_token, log_g_head;
+  FastDivisor group, kv_heads;
+  int batch, rows, padded_rows, keys, padded_keys, first_key, head_dim, degree;
+  float scale_power;  // scale^degree
+  Normalize normalize;
+  bool gated;
+};
+
+}  // namespace power::kernels

@@ -1,0 +1,114 @@
+#pragma once
+
+#include "kernels/common/tile.cuh"
+#include "kernels/power_attention/quadratic_args.h"
+#include "kernels/power_attention/supported.h"
+
+// Pieces that the forward and backward kernels of the quadratic form share.
+namespace power::kernels {
+
+// a - b of two float pairs: exact where they are close, float's relative precision where they are not.
+POWER_DEVICE float difference(const FloatPair& a, const FloatPair& b) { return (a.high - b.high) + (a.low - b.low); }
+
+// u = (s * row_scale)^(degree-1) * weight, so that a weight of the operator is s * u and its derivative degree * u.
+template <int kDegree>
+POWER_DEVICE float power_weight(float s, float row_scale, float weight, int degree) {
+  if constexpr (kDegree == 1) return weight;
+  if constexpr (kDegree == 2) return s * weight;
+  const float x = s * row_scale;
+  float u = weight;
+  POWER_ROLLED
+  for (int i = 1; i < degree; ++i) u *= x;
+  return u;
+}
+
+// row_scale^(degree-1), the unit of the sums over power_weight.
+template <int kDegree>
+POWER_DEVICE float power_unit(float row_scale, int degree) {
+  if constexpr (kDegree != kAnyDegree) return 1.0f;
+  float u = 1.0f;
+  POWER_ROLLED
+  for (int i = 1; i < degree; ++i) u *= row_scale;
+  return u;
+}
+
+// One (batch, kv head) of the problem.
+struct HeadIndex {
+  int head;  // batch * kv_heads + kv head
+  int batch, kv_head;
+
+  POWER_DEVICE HeadIndex(const QuadraticArgs& args, int index)
+      : head(index), batch(divide(index, args.kv_heads)), kv_head(index - batch * args.kv_heads.divisor) {}
+
+  POWER_DEVICE RowView rows(const StridedView& view, const QuadraticArgs& args) const {
+    return {view.data + batch * view.batch + int64_t{kv_head} * args.group.divisor * view.head, view.token, view.head};
+  }
+  POWER_DEVICE RowView keys(const StridedView& view) const {
+    return {view.data + batch * view.batch + kv_head * view.head, view.token, 0};
+  }
+  POWER_DEVICE GateArrays gates(const QuadraticArgs& args) const {
+    const int64_t offset = int64_t{head} * args.padded_keys;
+    return {args.gates.sum + offset, args.gates.segment + offset, args.gates.key_decay + offset};
+  }
+};
+
+POWER_DEVICE int token_of_row(const QuadraticArgs& args, int row) { return args.first_key + divide(row, args.group); }
+
+// Blocks take long tiles first, so that the short ones fill the tail; heads vary fastest, so that they share them.
+// The kernels' grids are (batch * kv heads, tiles).
+
+// The key blocks of 64 that a tile of query rows sees: `before` ends the blocks whose keys all precede (or are) the
+// first token, so that one factor a key and one a row replace the gate of a pair; the rest are masked one by one.
+struct KeyBlocks {
+  int begin, before, end;
+};
+
+// Leaves out leading blocks whose every weight is 0: closed gates or another segment.
+template <int kThreads>
+POWER_DEVICE KeyBlocks find_key_blocks(const QuadraticArgs& args, const GateArrays& gates, int first_token,
+                                       int last_token, int thread) {
+  KeyBlocks blocks{0, (first_token + 1) / kBlockRows, last_token / kBlockRows + 1};
+  if (!args.gated) return blocks;
+  const FloatPair reference = gates.sum[first_token];
+  const int segment = gates.segment[first_token];
+  for (int base = 0; base < blocks.before; base += kThreads) {
+    const int last_key = (base + thread) * kBlockRows + kBlockRows - 1;
+    const bool dead = base + thread < blocks.before &&
+                      (segment > last_key || difference(reference, gates.sum[last_key]) < kNoWeightLog2);
+    const int count = sync_block_count(dead);
+    blocks.begin += count;
+    if (count < kThreads) break;
+  }
+  return blocks;
+}
+
+// What a thread keeps of a query row for masked key blocks and for the change from reference to own gate.
+struct RowGate {
+  int token, segment;
+  float log2_gate;  // relative to the tile's first token
+
+  POWER_DEVICE RowGate(const QuadraticArgs& args, const GateArrays& gates, int first_token, int row) {
+    token = token_of_row(args, row < args.rows ? row : args.rows - 1);
+    segment = args.gated ? gates.segment[token] : 0;
+    log2_gate = args.gated ? difference(gates.sum[token], gates.sum[first_token]) : 0.0f;
+  }
+  // Of a key before (or at) the first token, beyond that key's own factor.
+  POWER_DEVICE float factor(int first_token) const { return segment > first_token ? 0.0f : exp2_approx(log2_gate); }
+  POWER_DEVICE bool sees(int key) const { return key <= token && key >= segment; }
+};
+
+// Fills a stage's 64 key factors. Blocks before the tile: exp2(c at the block's end - c_j), by cp.async; masked blocks:
+// c_j relative to the first token.
+POWER_DEVICE void load_key_factors(const QuadraticArgs& args, const GateArrays& gates, float* factors, int block,
+                                   bool masked, const FloatPair& reference, int thread) {
+  if (!args.gated) return;
+  const int key0 = block * kBlockRows;
+  if (!masked) {
+    if (thread < kBlockRows / 4) cp_async_16(shared_address(factors + 4 * thread), gates.key_decay + key0 + 4 * thread, true);
+  } else if (thread < kBlockRows) {
+    const int key = key0 + thread;
+    factors[thread] = key < args.keys ? difference(gates.sum[key], reference) : 0.0f;
+  }
+}
+
+}  // namespace power::kernels

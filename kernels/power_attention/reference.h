@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/power_attention/power_attention.h"
+
+// The operator in double precision, written as loops from its definition: what the kernels are compared with.
+namespace power::kernels {
+
+// Contiguous q, y, dy, dq (B,TQ,HQ,D); k, v, dk, dv (B,TK,H,D); log_g, dlog_g (B,TK,H), empty without gates.
+struct ReferenceInputs {
+  AttentionShape shape;
+  std::vector<double> q, k, v, log_g, dy;
+};
+
+struct ReferenceOutputs {
+  std::vector<double> y, l;  // l (B,H,TQ,R)
+  std::vector<double> dq, dk, dv, dlog_g;
+};
+
+// threads: host threads, each takes whole (batch, kv head) pairs.
+ReferenceOutputs reference_attention(const ReferenceInputs& in, bool backward, int threads = 1);
+
+}  // namespace power::kernels

@@ -1,0 +1,248 @@
+#pragma once
+
+#include "kernels/common/launch.h"
+#include "kernels/power_attention/quadratic_tile.cuh"
+#include "kernels/power_attention/rows.h"
+
+namespace power::kernels {
+
+inline constexpr int kScanThreads = 256;
+inline constexpr int kScanItems = 8;  // consecutive tokens of a thread
+inline constexpr int kScanSpan = kScanThreads * kScanItems;
+inline constexpr float kLog2E = 1.4426950408889634f;
+
+// A running sum that starts again where `restart` is set, for scans over tokens.
+struct SegmentedSum {
+  double sum;
+  int restart;
+};
+
+POWER_DEVICE SegmentedSum append(const SegmentedSum& before, const SegmentedSum& after) {
+  return {after.restart ? after.sum : before.sum + after.sum, before.restart | after.restart};
+}
+
+// Exclusive scan over the block's threads in a fixed order; `carry` comes in front and is advanced past the block.
+POWER_DEVICE SegmentedSum scan_block(SegmentedSum value, SegmentedSum* warp_totals, SegmentedSum& carry, int thread) {
+  const int lane = thread % 32, warp = thread / 32;
+  SegmentedSum inclusive = value;
+  POWER_UNROLL
+  for (int delta = 1; delta < 32; delta *= 2) {
+    const SegmentedSum before{shuffle_up(inclusive.sum, delta), shuffle_up(inclusive.restart, delta)};
+    if (lane >= delta) inclusive = append(before, inclusive);
+  }
+  SegmentedSum exclusive{shuffle_up(inclusive.sum, 1), shuffle_up(inclusive.restart, 1)};
+  if (lane == 0) exclusive = {0.0, 0};
+  if (lane == 31) warp_totals[warp] = inclusive;
+  sync_block();
+  SegmentedSum before = carry;
+  for (int w = 0; w < kScanThreads / 32; ++w) {
+    if (w == warp) exclusive = append(before, exclusive);
+    before = append(before, warp_totals[w]);
+  }
+  carry = before;
+  sync_block();
+  return exclusive;
+}
+
+// One block a (batch, kv head). c in log2 units and double precision, stored as a float pair.
+__global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_constant__ QuadraticArgs args) {
+  POWER_SHARED_MEMORY(shared);
+  SegmentedSum* totals = reinterpret_cast<SegmentedSum*>(shared);
+  const int thread = threadIdx.x;
+  const HeadIndex head(args, blockIdx.x);
+  const GateArrays gates = head.gates(args);
+  const float* log_g = args.log_g + head.batch * args.log_g_batch + head.kv_head * args.log_g_head;
+  // The first scan sums the gates; the second counts nothing but the latest start of a segment, as a number that only
+  // grows: both use the same scan, the second with "restart" at every start.
+  SegmentedSum sum_carry{0.0, 0}, start_carry{0.0, 0};
+  for (int base = 0; base < args.padded_keys; base += kScanSpan) {
+    const int first = base + thread * kScanItems;
+    float gate[kScanItems];
+    SegmentedSum sum{0.0, 0}, start{0.0, 0};
+    for (int i = 0; i < kScanItems; ++i) {
+      gate[i] = first + i < args.keys ? log_g[(first + i) * args.log_g_token] * kLog2E : 0.0f;
+      if (gate[i] < kNoWeightLog2) {
+        start = {static_cast<double>(first + i), 1};
+      } else {
+        sum.sum += gate[i];
+      }
+    }
+    SegmentedSum running = scan_block(sum, totals, sum_carry, thread);
+    SegmentedSum segment = scan_block(start, totals, start_carry, thread);
+    for (int i = 0; i < kScanItems && first + i < args.padded_keys; ++i) {
+      if (gate[i] < kNoWeightLog2) {
+        segment.sum = first + i;
+      } else {
+        running.sum += gate[i];
+      }
+      const float high = static_cast<float>(running.sum);
+      gates.sum[first + i] = {high, static_cast<float>(running.sum - high)};
+      gates.segment[first + i] = static_cast<int>(segment.sum);
+    }
+  }
+  sync_block();
+  for (int key = thread; key < args.padded_keys; key += kScanThreads) {
+    const int end = key / kGateTile * kGateTile + kGateTile - 1;
+    const float decay = exp2_approx(difference(gates.sum[end], gates.sum[key]));
+    gates.key_decay[key] = gates.segment[end] > key ? 0.0f : decay;
+  }
+}
+
+// dlog_g_t = sum of dc over u >= t in t's segment; 0 at a segment's first token, whose gate weighs nothing.
+__global__ void __launch_bounds__(kScanThreads) gate_gradient_kernel(const __grid_constant__ QuadraticArgs args) {
+  POWER_SHARED_MEMORY(shared);
+  SegmentedSum* totals = reinterpret_cast<SegmentedSum*>(shared);
+  const int thread = threadIdx.x, group = static_cast<int>(args.group.divisor);
+  const HeadIndex head(args, blockIdx.x);
+  const GateArrays gates = head.gates(args);
+  const float* row_dot = args.row_dot + int64_t{head.head} * args.rows;
+  const float* key_dot = args.key_dot + int64_t{head.head} * args.keys;
+  float* out = args.dlog_g + head.batch * args.dlog_g_batch + head.kv_head * args.dlog_g_head;
+  SegmentedSum carry{0.0, 0};
+  for (int base = 0; base < args.keys; base += kScanSpan) {  // from the last token backwards
+    const int first = base + thread * kScanItems;
+    double dc[kScanItems];
+    SegmentedSum total{0.0, 0};
+    for (int i = 0; i < kScanItems; ++i) {
+      const int token = args.keys - 1 - (first + i);
+      dc[i] = 0.0;
+      if (token < 0) continue;
+      const int row = (token - args.first_key) * group;
+      for (int r = 0; r < group && row >= 0; ++r) dc[i] += row_dot[row + r];
+      dc[i] -= key_dot[token];
+      const bool restart = token + 1 < args.keys && gates.segment[token + 1] != gates.segment[token];
+      total = append(total, {dc[i], restart});
+    }
+    SegmentedSum running = scan_block(total, totals, carry, thread);
+    for (int i = 0; i < kScanItems; ++i) {
+      const int token = args.keys - 1 - (first + i);
+      if (token < 0) break;
+      const bool restart = token + 1 < args.keys && gates.segment[token + 1] != gates.segment[token];
+      running = append(running, {dc[i], restart});
+      out[token * args.dlog_g_token] = gates.segment[token] == token ? 0.0f : static_cast<float>(running.sum);
+    }
+  }
+}
+
+__global__ void __launch_bounds__(kScanThreads) key_max_kernel(const __grid_constant__ QuadraticArgs args) {
+  POWER_SHARED_MEMORY(shared);
+  float* warp_max = reinterpret_cast<float*>(shared);
+  const int thread = threadIdx.x;
+  const HeadIndex head(args, blockIdx.x);
+  const RowView k = head.keys(args.k);
+  const int chunks = args.head_dim / 8;
+  float largest = 0.0f;
+  for (int64_t i = thread; i < int64_t{args.keys} * chunks; i += kScanThreads) {
+    const uint4 values = *reinterpret_cast<const uint4*>(k.data + i / chunks * k.token_stride + i % chunks * 8);
+    const uint32_t pairs[4] = {values.x, values.y, values.z, values.w};
+    for (uint32_t pair : pairs) largest = fmaxf(largest, fmaxf(fabsf(bf16_low(pair)), fabsf(bf16_high(pair))));
+  }
+  for (int mask = 16; mask > 0; mask /= 2) largest = fmaxf(largest, shuffle_xor(largest, mask));
+  if (thread % 32 == 0) warp_max[thread / 32] = largest;
+  sync_block();
+  if (thread != 0) return;
+  for (int w = 1; w < kScanThreads / 32; ++w) largest = fmaxf(largest, warp_max[w]);
+  args.key_max[head.head] = largest;
+}
+
+inline constexpr int kLanesPerRow = 8;
+inline constexpr int kRowThreads = 256;
+inline constexpr int kRowsPerBlock = kRowThreads / kLanesPerRow;
+
+POWER_DEVICE float row_sum(float x) {
+  x += shuffle_xor(x, 1);
+  x += shuffle_xor(x, 2);
+  return x + shuffle_xor(x, 4);
+}
+
+// Eight lanes a row: what the gradient kernels need to know of y and dy.
+__global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid_constant__ QuadraticArgs args) {
+  constexpr int kMaxChunks = 128 / 8 / kLanesPerRow;
+  const int thread = threadIdx.x, lane = thread % kLanesPerRow;
+  const int row = blockIdx.y * kRowsPerBlock + thread / kLanesPerRow;
+  const HeadIndex head(args, blockIdx.x);
+  const bool valid = row < args.rows;
+  const int token_index = divide(valid ? row : 0, args.group);
+  const int group_head = (valid ? row : 0) - token_index * static_cast<int>(args.group.divisor);
+  const int64_t head_index = int64_t{head.kv_head} * args.group.divisor + group_head;
+  const uint16_t* y_row = args.y.data + head.batch * args.y.batch + token_index * args.y.token + head_index * args.y.head;
+  const uint16_t* dy_row =
+      args.dy.data + head.batch * args.dy.batch + token_index * args.dy.token + head_index * args.dy.head;
+  float y[kMaxChunks][8] = {}, dy[kMaxChunks][8] = {}, product = 0.0f, total = 0.0f;
+  POWER_UNROLL
+  for (int c = 0; c < kMaxChunks; ++c) {
+    const int column = 8 * (lane + c * kLanesPerRow);
+    if (!valid || column >= args.head_dim) continue;
+    const uint4 y4 = *reinterpret_cast<const uint4*>(y_row + column);
+    const uint4 dy4 = *reinterpret_cast<const uint4*>(dy_row + column);
+    const uint32_t y_pairs[4] = {y4.x, y4.y, y4.z, y4.w}, dy_pairs[4] = {dy4.x, dy4.y, dy4.z, dy4.w};
+    POWER_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      y[c][2 * i] = bf16_low(y_pairs[i]);
+      y[c][2 * i + 1] = bf16_high(y_pairs[i]);
+      dy[c][2 * i] = bf16_low(dy_pairs[i]);
+      dy[c][2 * i + 1] = bf16_high(dy_pairs[i]);
+    }
+    POWER_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      product = fmaf(y[c][i], dy[c][i], product);
+      total += dy[c][i];
+    }
+  }
+  product = row_sum(product);
+  total = row_sum(total);
+  if (args.normalize == Normalize::kLayer) {  // dY' = dY - mean dY - Y mean(dY Y)
+    const float mean = total / static_cast<float>(args.head_dim), slope = product / static_cast<float>(args.head_dim);
+    const int queries = args.keys - args.first_key, heads = args.kv_heads.divisor * args.group.divisor;
+    uint16_t* out = args.dy_rows + ((int64_t{head.batch} * queries + token_index) * heads + head_index) * args.head_dim;
+    POWER_UNROLL
+    for (int c = 0; c < kMaxChunks; ++c) {
+      const int column = 8 * (lane + c * kLanesPerRow);
+      if (!valid || column >= args.head_dim) continue;
+      uint32_t pairs[4];
+      POWER_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        pairs[i] = pack_bf16(dy[c][2 * i] - mean - y[c][2 * i] * slope,
+                             dy[c][2 * i + 1] - mean - y[c][2 * i + 1] * slope);
+      }
+      *reinterpret_cast<uint4*>(out + column) = {pairs[0], pairs[1], pairs[2], pairs[3]};
+    }
+  }
+  if (lane != 0 || row >= args.padded_rows) return;
+  float weight = 0.0f;
+  if (valid) {
+    weight = args.inverse[int64_t{head.head} * args.rows + row];
+    if (args.gated) {
+      const GateArrays gates = head.gates(args);
+      const int token = args.first_key + token_index;
+      const int first_token = token_of_row(args, row / kGateTile * kGateTile);
+      const float decay = exp2_approx(difference(gates.sum[token], gates.sum[first_token]));
+      weight *= gates.segment[token] > first_token ? 0.0f : decay;
+    }
+  }
+  const int64_t index = int64_t{head.head} * args.padded_rows + row;
+  args.row_weight[index] = weight;
+  args.delta[index] = valid && args.normalize == Normalize::kSum ? product : 0.0f;
+}
+
+void run_gate_sums(const QuadraticArgs& args, void* stream) {
+  launch(gate_sums_kernel, "gate_sums_kernel", dim3(args.batch * args.kv_heads.divisor), kScanThreads,
+         sizeof(SegmentedSum) * kScanThreads / 32, stream, args);
+}
+
+void run_key_max(const QuadraticArgs& args, void* stream) {
+  launch(key_max_kernel, "key_max_kernel", dim3(args.batch * args.kv_heads.divisor), kScanThreads,
+         sizeof(float) * kScanThreads / 32, stream, args);
+}
+
+void run_backward_rows(const QuadraticArgs& args, void* stream) {
+  const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.padded_rows, kRowsPerBlock));
+  launch(backward_rows_kernel, "backward_rows_kernel", grid, kRowThreads, 0, stream, args);
+}
+
+void run_gate_gradient(const QuadraticArgs& args, void* stream) {
+  launch(gate_gradient_kernel, "gate_gradient_kernel", dim3(args.batch * args.kv_heads.divisor), kScanThreads,
+         sizeof(SegmentedSum) * kScanThreads / 32, stream, args);
+}
+
+}  // namespace power::kernels

@@ -1,0 +1,153 @@
+// Times the quadratic kernels without LibTorch, on random inputs: power_kernels_bench [B T H R D p]...
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <random>
+#include <vector>
+
+#include "kernels/power_attention/power_attention.h"
+
+namespace {
+
+using namespace power::kernels;
+
+void check(cudaError_t status) {
+  if (status == cudaSuccess) return;
+  std::fprintf(stderr, "power_kernels_bench: %s\n", cudaGetErrorString(status));
+  std::exit(1);
+}
+
+void* allocate(size_t bytes) {
+  void* pointer = nullptr;
+  check(cudaMalloc(&pointer, std::max<size_t>(bytes, 16)));
+  return pointer;
+}
+
+// bf16 of random normals times size; a million different values, repeated.
+void* random_bf16(size_t count, double size) {
+  static std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<uint16_t> block(std::min<size_t>(count, 1 << 20));
+  for (uint16_t& x : block) {
+    const float value = static_cast<float>(size) * normal(random);
+    uint32_t bits;
+    static_assert(sizeof bits == sizeof value);
+    __builtin_memcpy(&bits, &value, 4);
+    x = static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+  }
+  char* pointer = static_cast<char*>(allocate(count * 2));
+  for (size_t at = 0; at < count; at += block.size()) {
+    check(cudaMemcpy(pointer + 2 * at, block.data(), 2 * std::min(block.size(), count - at), cudaMemcpyHostToDevice));
+  }
+  return pointer;
+}
+
+// Median and 90th percentile in ms; the L2 cache is overwritten before each run.
+std::pair<double, double> time_ms(const std::function<void()>& run) {
+  static void* flush = allocate(256 << 20);
+  cudaEvent_t begin, end;
+  check(cudaEventCreate(&begin));
+  check(cudaEventCreate(&end));
+  std::vector<float> times;
+  for (int i = 0; i < 23; ++i) {
+    check(cudaMemsetAsync(flush, i, 256 << 20));
+    check(cudaEventRecord(begin));
+    run();
+    check(cudaEventRecord(end));
+    check(cudaEventSynchronize(end));
+    float ms;
+    check(cudaEventElapsedTime(&ms, begin, end));
+    if (i >= 3) times.push_back(ms);
+  }
+  std::sort(times.begin(), times.end());
+  return {times[times.size() / 2], times[times.size() * 9 / 10]};
+}
+
+void bench(int B, int T, int H, int R, int D, int p, bool gated) {
+  const size_t rows = size_t(B) * T * H * R, keys = size_t(B) * T * H;
+  ForwardParams f;
+  f.shape = {DataType::kBFloat16, B, T, T, H, R, D, p, 1 / std::sqrt(double(D)), Normalize::kSum};
+  const auto query_view = [&](void* data) { return TensorView{data, int64_t(T) * H * R * D, H * R * D, D}; };
+  const auto key_view = [&](void* data) { return TensorView{data, int64_t(T) * H * D, H * D, D}; };
+  const double size = 1 / std::sqrt(double(D));
+  f.q = query_view(random_bf16(rows * D, size));
+  f.k = key_view(random_bf16(keys * D, size));
+  f.v = key_view(random_bf16(keys * D, size));
+  f.y = query_view(allocate(rows * D * 2));
+  f.row_stats = static_cast<float*>(allocate(row_stats_floats(f.shape) * 4));
+  f.workspace = allocate(forward_workspace_bytes(f.shape, gated));
+  if (gated) {
+    std::vector<float> gates(keys);
+    std::mt19937 random(2);
+    std::normal_distribution<float> normal;
+    for (float& g : gates) g = -std::log1p(std::exp(-(6.906768f + normal(random))));
+    float* log_g = static_cast<float*>(allocate(keys * 4));
+    check(cudaMemcpy(log_g, gates.data(), keys * 4, cudaMemcpyHostToDevice));
+    f.log_g = {log_g, int64_t(T) * H, H, 1};
+  }
+  BackwardParams b;
+  b.shape = f.shape;
+  b.q = f.q;
+  b.k = f.k;
+  b.v = f.v;
+  b.log_g = f.log_g;
+  b.y = f.y;
+  b.dy = query_view(random_bf16(rows * D, 1));
+  b.row_stats = f.row_stats;
+  b.dq = query_view(allocate(rows * D * 2));
+  b.dk = key_view(allocate(keys * D * 2));
+  b.dv = key_view(allocate(keys * D * 2));
+  b.dlog_g = static_cast<float*>(allocate(keys * 4));
+  b.dlog_g_batch = int64_t(T) * H;
+  b.dlog_g_token = H;
+  b.dlog_g_head = 1;
+  b.workspace = allocate(backward_workspace_bytes(b.shape, gated));
+
+  const auto forward = time_ms([&] { power_attention_forward(f); });
+  const auto backward = time_ms([&] { power_attention_backward(b); });
+  // Products of the visible half: 2 in the forward pass, 7 (5 without recomputing scores twice) in the backward pass.
+  const double pairs = double(B) * H * R * T * (T + 1) / 2;
+  std::printf("B%-3d T%-6d H%-3d R%-2d D%-4d p%d %s  fwd %8.3f ms (p90 %8.3f) %6.1f TFLOP/s   bwd %8.3f ms (p90 %8.3f) %6.1f "
+              "TFLOP/s   fwd+bwd %8.3f ms\n",
+              B, T, H, R, D, p, gated ? "gated  " : "ungated", forward.first, forward.second,
+              4 * pairs * D / forward.first * 1e-9, backward.first, backward.second, 14 * pairs * D / backward.first * 1e-9,
+              forward.first + backward.first);
+  std::fflush(stdout);
+  for (const void* pointer : {f.q.data, f.k.data, f.v.data, f.y.data, b.dy.data, b.dq.data, b.dk.data, b.dv.data}) {
+    check(cudaFree(const_cast<void*>(pointer)));
+  }
+  for (void* pointer : {static_cast<void*>(f.row_stats), f.workspace, b.workspace, static_cast<void*>(b.dlog_g),
+                        static_cast<void*>(const_cast<float*>(f.log_g.data))}) {
+    check(cudaFree(pointer));
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if ((argc - 1) % 6 != 0) {
+    std::fprintf(stderr, "usage: power_kernels_bench [B T H R D p]...\n");
+    return 2;
+  }
+  cudaDeviceProp device;
+  check(cudaGetDeviceProperties(&device, 0));
+  std::printf("%s, %d multiprocessors; 14 d FLOP a pair in the backward pass; L2 overwritten before each run, median of 20\n",
+              device.name, device.multiProcessorCount);
+  std::vector<std::vector<int>> shapes;
+  for (int i = 1; i < argc; i += 6) {
+    shapes.emplace_back();
+    for (int j = 0; j < 6; ++j) shapes.back().push_back(std::atoi(argv[i + j]));
+  }
+  if (shapes.empty()) {
+    shapes = {{64, 1024, 12, 1, 64, 2}, {16, 4096, 8, 1, 64, 2}, {8, 8192, 12, 1, 64, 2}, {64, 1024, 3, 4, 64, 2},
+              {64, 1024, 24, 1, 32, 2}, {64, 1024, 6, 1, 128, 2}, {64, 1024, 12, 1, 64, 1}, {64, 1024, 12, 1, 64, 4}};
+  }
+  for (const auto& s : shapes) bench(s[0], s[1], s[2], s[3], s[4], s[5], true);
+  const auto& s = shapes[0];
+  bench(s[0], s[1], s[2], s[3], s[4], s[5], false);
+  return 0;
+}

@@ -1,0 +1,389 @@
+#include "tests/kernels/attention_case.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <sstream>
+
+#include "kernels/power_attention/reference.h"
+
+namespace power::kernels::testing {
+namespace {
+
+uint16_t to_bf16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+float from_bf16(uint16_t x) {
+  const uint32_t bits = static_cast<uint32_t>(x) << 16;
+  float f;
+  std::memcpy(&f, &bits, 4);
+  return f;
+}
+
+// Device memory between two guard zones that a correct kernel leaves alone. Starts as NaN.
+class Guarded {
+ public:
+  static constexpr size_t kGuard = 4096;
+  Guarded(Device& device, size_t bytes) : device_(device), bytes_(bytes) {
+    base_ = static_cast<char*>(device.allocate(bytes + 2 * kGuard));
+    reset();
+  }
+  Guarded(const Guarded&) = delete;
+  ~Guarded() { device_.release(base_); }
+  void reset() {
+    std::vector<char> fill(bytes_ + 2 * kGuard, static_cast<char>(0xff));
+    std::memset(fill.data(), 0x5a, kGuard);
+    std::memset(fill.data() + kGuard + bytes_, 0x5a, kGuard);
+    device_.upload(base_, fill.data(), fill.size());
+  }
+  template <class T = void>
+  T* data() const {
+    return reinterpret_cast<T*>(base_ + kGuard);
+  }
+  void upload(const void* from) { device_.upload(base_ + kGuard, from, bytes_); }
+  std::vector<char> download() const {
+    std::vector<char> all(bytes_ + 2 * kGuard);
+    device_.download(all.data(), base_, all.size());
+    return all;
+  }
+  static bool guards_intact(const std::vector<char>& all) {
+    for (size_t i = 0; i < kGuard; ++i) {
+      if (all[i] != 0x5a || all[all.size() - 1 - i] != 0x5a) return false;
+    }
+    return true;
+  }
+
+ private:
+  Device& device_;
+  size_t bytes_;
+  char* base_;
+};
+
+// Values of a tensor (B, T, heads, width) in doubles, and how to cut it into parts.
+struct Values {
+  std::string name;
+  const std::vector<double>& reference;
+  std::vector<double> got;
+  int batch, len, heads, width;
+  double tolerance;
+};
+
+double norm(const std::vector<double>& x) {
+  double sum = 0;
+  for (double v : x) sum += v * v;
+  return std::sqrt(sum);
+}
+
+Comparison compare(const Values& values, const std::vector<double>& dy) {
+  Comparison result;
+  result.tensor = values.name;
+  result.tolerance = values.tolerance;
+  const double dy_norm = norm(dy), whole = norm(values.reference);
+  const double count = static_cast<double>(values.reference.size());
+  // Gradients can be exactly or nearly zero (one token, closed gates): then the error is held against dY.
+  const auto relative = [&](double error2, double reference2, double elements) {
+    const double share = std::sqrt(elements / count), error = std::sqrt(error2), reference = std::sqrt(reference2);
+    if (reference < 1e-6 * dy_norm * share) return error / (dy_norm * share);
+    return error / reference;
+  };
+  double total = 0;
+  for (int b = 0; b < values.batch; ++b) {
+    for (int h = 0; h < values.heads; ++h) {
+      double head_error = 0, head_reference = 0;
+      for (int t0 = 0; t0 < values.len; t0 += 64) {
+        double error = 0, reference = 0;
+        const int t1 = std::min(values.len, t0 + 64);
+        for (int t = t0; t < t1; ++t) {
+          for (int e = 0; e < values.width; ++e) {
+            const size_t i = ((size_t(b) * values.len + t) * values.heads + h) * values.width + e;
+            const double d = values.got[i] - values.reference[i];
+            error += d * d;
+            reference += values.reference[i] * values.reference[i];
+          }
+        }
+        head_error += error;
+        head_reference += reference;
+        // A tile far below the tensor's usual size is held against a tenth of that size: its own is rounding noise.
+        const double elements = double(t1 - t0) * values.width, usual = whole * std::sqrt(elements / count);
+        const double part = relative(error, std::max(reference, 0.01 * usual * usual), elements);
+        if (!(part <= result.worst_part)) {
+          result.worst_part = part;
+          result.worst_where = "b" + std::to_string(b) + " h" + std::to_string(h) + " t" + std::to_string(t0);
+        }
+      }
+      const double part = relative(head_error, head_reference, double(values.len) * values.width);
+      if (!(part <= result.worst_part)) {
+        result.worst_part = part;
+        result.worst_where = "b" + std::to_string(b) + " h" + std::to_string(h);
+      }
+      total += head_error;
+    }
+  }
+  result.error = relative(total, whole * whole, count);
+  return result;
+}
+
+std::vector<double> make_gates(const AttentionCase& c, std::mt19937& random) {
+  if (c.gates == Gates::kNone) return {};
+  std::normal_distribution<double> normal;
+  std::vector<double> log_g(size_t(c.batch) * c.key_len * c.kv_heads);
+  for (size_t i = 0; i < log_g.size(); ++i) {
+    const double x = normal(random);
+    double gate = -std::log1p(std::exp(-(6.906768 + x)));
+    if (c.gates == Gates::kStrong) gate = -2.0 * std::fabs(x);
+    if (c.gates == Gates::kClosed) gate = -60.0 - 5.0 * std::fabs(x);
+    const int t = static_cast<int>(i / c.kv_heads) % c.key_len;
+    const bool start = t % 64 == 0 ? random() % 3 == 0 : random() % 50 == 0;  // at tile edges more often
+    if (c.gates == Gates::kSegments && start) gate = -std::numeric_limits<double>::infinity();
+    log_g[i] = static_cast<float>(gate);
+  }
+  return log_g;
+}
+
+class CaseRun {
+ public:
+  CaseRun(Device& device, const AttentionCase& c) : device_(device), c_(c) {
+    shape_.batch = c.batch;
+    shape_.query_len = c.query_len;
+    shape_.key_len = c.key_len;
+    shape_.kv_heads = c.kv_heads;
+    shape_.group = c.group;
+    shape_.head_dim = c.head_dim;
+    shape_.degree = c.degree;
+    shape_.scale = c.scale != 0 ? c.scale : 1 / std::sqrt(double(c.head_dim));
+    shape_.normalize = c.normalize;
+    std::mt19937 random(c.seed);
+    std::normal_distribution<double> normal;
+    inputs_.shape = shape_;
+    const auto fill = [&](std::vector<double>& x, size_t count, double size) {
+      x.resize(count);
+      for (double& v : x) v = from_bf16(to_bf16(static_cast<float>(size * normal(random))));
+    };
+    const double size = 1 / std::sqrt(double(c.head_dim));
+    fill(inputs_.q, query_elements(), size * c.magnitude);
+    fill(inputs_.k, key_elements(), size * c.magnitude);
+    fill(inputs_.v, key_elements(), size);
+    fill(inputs_.dy, query_elements(), 1.0);
+    inputs_.log_g = make_gates(c, random);
+  }
+
+  CaseResult run(int threads) {
+    const ReferenceOutputs reference = reference_attention(inputs_, true, threads);
+    run_kernels();
+    CaseResult result;
+    const auto first = outputs();
+    run_kernels();
+    const auto second = outputs();
+    for (size_t i = 0; i < first.size(); ++i) {
+      if (!Guarded::guards_intact(second[i].second)) result.failures.push_back(first[i].first + ": wrote outside its memory");
+      if (first[i].second != second[i].second) result.failures.push_back(first[i].first + ": differs between two runs");
+    }
+    const int query_heads = c_.kv_heads * c_.group;
+    const auto check = [&](const char* name, const std::vector<double>& expected, const std::vector<double>& got, int len,
+                           int heads, int width, double tolerance) {
+      result.comparisons.push_back(
+          compare({name, expected, got, c_.batch, len, heads, width, tolerance}, inputs_.dy));
+    };
+    check("y", reference.y, bf16_values(*y_), c_.query_len, query_heads, c_.head_dim, 0.0058);
+    check("dq", reference.dq, bf16_values(*dq_), c_.query_len, query_heads, c_.head_dim, 0.008);
+    check("dk", reference.dk, bf16_values(*dk_), c_.key_len, c_.kv_heads, c_.head_dim, 0.008);
+    check("dv", reference.dv, bf16_values(*dv_), c_.key_len, c_.kv_heads, c_.head_dim, 0.008);
+    if (c_.gates != Gates::kNone) {
+      check("dlog_g", reference.dlog_g, float_values(*dlog_g_), c_.key_len, c_.kv_heads, 1, 0.012);
+    }
+    if (c_.degree % 2 == 0) {  // signed sums of odd degrees vanish: no relative bound
+      std::vector<double> l(reference.l.size()), expected(l.size());
+      const std::vector<double> got = float_values(*l_);
+      // (B,H,TQ,R) to (B,TQ,H*R)
+      for (size_t i = 0; i < l.size(); ++i) {
+        const size_t r = i % c_.group, t = i / c_.group % c_.query_len, h = i / c_.group / c_.query_len % c_.kv_heads;
+        const size_t b = i / c_.group / c_.query_len / c_.kv_heads;
+        const size_t to = ((b * c_.query_len + t) * c_.kv_heads + h) * c_.group + r;
+        l[to] = got[i];
+        expected[to] = reference.l[i];
+      }
+      check("l", expected, l, c_.query_len, query_heads, 1, 0.0058);
+    }
+    return result;
+  }
+
+ private:
+  size_t query_elements() const { return size_t(c_.batch) * c_.query_len * c_.kv_heads * c_.group * c_.head_dim; }
+  size_t key_elements() const { return size_t(c_.batch) * c_.key_len * c_.kv_heads * c_.head_dim; }
+
+  TensorView view(const void* data, int len, int heads, int64_t token_elements) const {
+    return {data, token_elements * len, token_elements, heads > 0 ? c_.head_dim : 0};
+  }
+
+  std::unique_ptr<Guarded> upload_bf16(const std::vector<double>& x) {
+    std::vector<uint16_t> values(x.size());
+    for (size_t i = 0; i < x.size(); ++i) values[i] = to_bf16(static_cast<float>(x[i]));
+    auto memory = std::make_unique<Guarded>(device_, values.size() * 2);
+    memory->upload(values.data());
+    return memory;
+  }
+
+  void run_kernels() {
+    const int query_heads = c_.kv_heads * c_.group, heads = c_.kv_heads, D = c_.head_dim;
+    const bool gated = c_.gates != Gates::kNone;
+    if (!y_) {
+      if (c_.fused_qkv) {
+        const size_t row = size_t(query_heads + 2 * heads) * D;
+        std::vector<double> fused(size_t(c_.batch) * c_.key_len * row);
+        for (size_t t = 0; t < size_t(c_.batch) * c_.key_len; ++t) {
+          std::copy_n(&inputs_.q[t * query_heads * D], query_heads * D, &fused[t * row]);
+          std::copy_n(&inputs_.k[t * heads * D], heads * D, &fused[t * row + query_heads * D]);
+          std::copy_n(&inputs_.v[t * heads * D], heads * D, &fused[t * row + (query_heads + heads) * D]);
+        }
+        q_ = upload_bf16(fused);
+      } else {
+        q_ = upload_bf16(inputs_.q);
+        k_ = upload_bf16(inputs_.k);
+        v_ = upload_bf16(inputs_.v);
+      }
+      dy_ = upload_bf16(inputs_.dy);
+      if (gated) {
+        std::vector<float> values(inputs_.log_g.begin(), inputs_.log_g.end());
+        log_g_ = std::make_unique<Guarded>(device_, values.size() * 4);
+        log_g_->upload(values.data());
+        dlog_g_ = std::make_unique<Guarded>(device_, values.size() * 4);
+      }
+      y_ = std::make_unique<Guarded>(device_, query_elements() * 2);
+      dq_ = std::make_unique<Guarded>(device_, query_elements() * 2);
+      dk_ = std::make_unique<Guarded>(device_, key_elements() * 2);
+      dv_ = std::make_unique<Guarded>(device_, key_elements() * 2);
+      stats_ = std::make_unique<Guarded>(device_, row_stats_floats(shape_) * 4);
+      l_ = std::make_unique<Guarded>(device_, query_elements() / D * 4);
+      forward_workspace_ = std::make_unique<Guarded>(device_, forward_workspace_bytes(shape_, gated));
+      backward_workspace_ = std::make_unique<Guarded>(device_, backward_workspace_bytes(shape_, gated));
+    }
+    for (auto* memory : written()) memory->reset();
+    ForwardParams forward;
+    forward.shape = shape_;
+    const int64_t fused_row = int64_t(query_heads + 2 * heads) * D;
+    if (c_.fused_qkv) {
+      const uint16_t* base = q_->data<uint16_t>();
+      forward.q = view(base, c_.key_len, query_heads, fused_row);
+      forward.k = view(base + query_heads * D, c_.key_len, heads, fused_row);
+      forward.v = view(base + (query_heads + heads) * D, c_.key_len, heads, fused_row);
+    } else {
+      forward.q = view(q_->data(), c_.query_len, query_heads, query_heads * D);
+      forward.k = view(k_->data(), c_.key_len, heads, heads * D);
+      forward.v = view(v_->data(), c_.key_len, heads, heads * D);
+    }
+    if (gated) forward.log_g = {log_g_->data<float>(), int64_t(c_.key_len) * heads, heads, 1};
+    forward.y = view(y_->data(), c_.query_len, query_heads, query_heads * D);
+    forward.row_stats = stats_->data<float>();
+    forward.l = l_->data<float>();
+    forward.workspace = forward_workspace_->data();
+    power_attention_forward(forward);
+
+    BackwardParams backward;
+    backward.shape = shape_;
+    backward.q = forward.q;
+    backward.k = forward.k;
+    backward.v = forward.v;
+    backward.log_g = forward.log_g;
+    backward.y = forward.y;
+    backward.dy = view(dy_->data(), c_.query_len, query_heads, query_heads * D);
+    backward.row_stats = forward.row_stats;
+    backward.dq = view(dq_->data(), c_.query_len, query_heads, query_heads * D);
+    backward.dk = view(dk_->data(), c_.key_len, heads, heads * D);
+    backward.dv = view(dv_->data(), c_.key_len, heads, heads * D);
+    if (gated) {
+      backward.dlog_g = dlog_g_->data<float>();
+      backward.dlog_g_batch = int64_t(c_.key_len) * heads;
+      backward.dlog_g_token = heads;
+      backward.dlog_g_head = 1;
+    }
+    backward.workspace = backward_workspace_->data();
+    power_attention_backward(backward);
+  }
+
+  std::vector<Guarded*> written() const {
+    std::vector<Guarded*> all = {y_.get(), stats_.get(), l_.get(), dq_.get(), dk_.get(), dv_.get()};
+    if (dlog_g_) all.push_back(dlog_g_.get());
+    all.push_back(forward_workspace_.get());
+    all.push_back(backward_workspace_.get());
+    return all;
+  }
+
+  std::vector<std::pair<std::string, std::vector<char>>> outputs() const {
+    static const char* const kNames[] = {"y", "row_stats", "l", "dq", "dk", "dv", "dlog_g"};
+    std::vector<std::pair<std::string, std::vector<char>>> all;
+    const auto memories = written();
+    for (size_t i = 0; i < memories.size(); ++i) {
+      const bool workspace = i + 2 >= memories.size();
+      all.emplace_back(workspace ? "workspace" : kNames[i], memories[i]->download());
+    }
+    return all;
+  }
+
+  static std::vector<double> bf16_values(const Guarded& memory) {
+    const std::vector<char> all = memory.download();
+    std::vector<double> values((all.size() - 2 * Guarded::kGuard) / 2);
+    for (size_t i = 0; i < values.size(); ++i) {
+      uint16_t bits;
+      std::memcpy(&bits, all.data() + Guarded::kGuard + 2 * i, 2);
+      values[i] = from_bf16(bits);
+    }
+    return values;
+  }
+  static std::vector<double> float_values(const Guarded& memory) {
+    const std::vector<char> all = memory.download();
+    std::vector<float> values((all.size() - 2 * Guarded::kGuard) / 4);
+    std::memcpy(values.data(), all.data() + Guarded::kGuard, values.size() * 4);
+    return {values.begin(), values.end()};
+  }
+
+  Device& device_;
+  AttentionCase c_;
+  AttentionShape shape_;
+  ReferenceInputs inputs_;
+  std::unique_ptr<Guarded> q_, k_, v_, log_g_, dy_, y_, stats_, l_, dq_, dk_, dv_, dlog_g_, forward_workspace_,
+      backward_workspace_;
+};
+
+}  // namespace
+
+std::string AttentionCase::name() const {
+  static const char* const kGates[] = {"ungated", "mild", "strong", "closed", "segments"};
+  static const char* const kNormalize[] = {"sum", "layer", "none"};
+  std::ostringstream out;
+  out << "B" << batch << "_TQ" << query_len << "_TK" << key_len << "_H" << kv_heads << "_R" << group << "_D" << head_dim
+      << "_p" << degree << "_" << kGates[static_cast<int>(gates)] << "_" << kNormalize[static_cast<int>(normalize)];
+  if (scale != 0) out << "_scale" << scale;
+  if (magnitude != 1) out << "_x" << magnitude;
+  if (fused_qkv) out << "_fused";
+  if (seed != 1) out << "_s" << seed;
+  return out.str();
+}
+
+bool CaseResult::ok() const {
+  for (const Comparison& c : comparisons) {
+    if (!c.ok()) return false;
+  }
+  return failures.empty();
+}
+
+std::string CaseResult::text() const {
+  std::ostringstream out;
+  out.precision(2);
+  for (const Comparison& c : comparisons) {
+    out << (c.ok() ? " " : " FAIL ") << c.tensor << " " << c.error << "/" << c.tolerance << " part "
+        << c.worst_part << " (" << c.worst_where << ")";
+  }
+  for (const std::string& failure : failures) out << " FAIL " << failure;
+  return out.str();
+}
+
+CaseResult run_attention_case(Device& device, const AttentionCase& c, int threads) {
+  return CaseRun(device, c).run(threads);
+}
+
+}  // namespace power::kernels::testing

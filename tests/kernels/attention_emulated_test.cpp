@@ -1,0 +1,106 @@
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "tests/kernels/attention_case.h"
+
+// The CUDA kernels, run thread by thread on the host (emulator/emulator.h), against the double reference.
+namespace power::kernels::testing {
+namespace {
+
+class HostDevice : public Device {
+ public:
+  void* allocate(size_t bytes) override { return std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096); }
+  void release(void* pointer) override { std::free(pointer); }
+  void upload(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  void download(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+};
+
+void check(const AttentionCase& c) {
+  SCOPED_TRACE(c.name());
+  HostDevice device;
+  const CaseResult result = run_attention_case(device, c);
+  EXPECT_TRUE(result.ok()) << result.text();
+  if (std::getenv("POWER_TEST_PRINT")) printf("%s:%s\n", c.name().c_str(), result.text().c_str());
+}
+
+AttentionCase self_attention(int len, Gates gates) {
+  AttentionCase c;
+  c.query_len = c.key_len = len;
+  c.gates = gates;
+  return c;
+}
+
+TEST(AttentionEmulated, LengthsAndGates) {
+  for (int len : {1, 7, 63, 64, 65, 129, 200}) check(self_attention(len, Gates::kMild));
+  check(self_attention(129, Gates::kNone));
+  for (Gates gates : {Gates::kStrong, Gates::kClosed, Gates::kSegments}) check(self_attention(330, gates));
+}
+
+TEST(AttentionEmulated, GroupsOfQueryHeads) {
+  for (int group : {2, 3, 5}) {
+    AttentionCase c = self_attention(150, group == 3 ? Gates::kSegments : Gates::kMild);
+    c.group = group;
+    c.batch = group == 2 ? 2 : 1;
+    c.kv_heads = group == 2 ? 2 : 1;
+    check(c);
+  }
+}
+
+TEST(AttentionEmulated, FewerQueriesThanKeys) {
+  for (int queries : {1, 7, 70}) {
+    AttentionCase c = self_attention(203, Gates::kMild);
+    c.query_len = queries;
+    c.group = 2;
+    check(c);
+  }
+}
+
+TEST(AttentionEmulated, HeadDims) {
+  for (int head_dim : {16, 32, 40, 96, 128}) {
+    AttentionCase c = self_attention(140, Gates::kMild);
+    c.head_dim = head_dim;
+    check(c);
+  }
+}
+
+TEST(AttentionEmulated, DegreesAndNormalisations) {
+  for (int degree : {1, 3, 4, 6}) {
+    AttentionCase c = self_attention(100, Gates::kMild);
+    c.degree = degree;
+    c.normalize = degree % 2 ? Normalize::kLayer : Normalize::kSum;
+    check(c);
+  }
+  for (Normalize normalize : {Normalize::kLayer, Normalize::kNone}) {
+    for (int degree : {2, 4}) {
+      AttentionCase c = self_attention(100, Gates::kSegments);
+      c.degree = degree;
+      c.normalize = normalize;
+      c.scale = degree == 2 ? 0.3 : -0.2;
+      check(c);
+    }
+  }
+}
+
+TEST(AttentionEmulated, InputSizes) {
+  for (double magnitude : {1e-3, 30.0}) {
+    for (int degree : {2, 6}) {
+      AttentionCase c = self_attention(80, Gates::kMild);
+      c.degree = degree;
+      c.magnitude = magnitude;
+      check(c);
+    }
+  }
+}
+
+TEST(AttentionEmulated, SlicesOfOneTensor) {
+  AttentionCase c = self_attention(90, Gates::kMild);
+  c.fused_qkv = true;
+  c.kv_heads = 2;
+  c.group = 2;
+  check(c);
+}
+
+}  // namespace
+}  // namespace power::kernels::testing

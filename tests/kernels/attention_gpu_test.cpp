@@ -1,0 +1,163 @@
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <thread>
+
+#include "kernels/power_attention/supported.h"
+#include "tests/kernels/cuda_device.h"
+
+// The kernels on the GPU against the double reference. POWER_TEST_REDUCED=1 keeps the grid small enough for
+// compute-sanitizer; POWER_TEST_PRINT=1 prints every case.
+namespace power::kernels::testing {
+namespace {
+
+class AttentionGpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string reason = no_device_reason();
+    if (!reason.empty()) GTEST_SKIP() << reason;
+  }
+  static bool reduced() { return std::getenv("POWER_TEST_REDUCED") != nullptr; }
+
+  void check(const AttentionCase& c) {
+    if (reduced() && c.key_len > 400) return;
+    SCOPED_TRACE(c.name());
+    const CaseResult result = run_attention_case(device_, c, static_cast<int>(std::thread::hardware_concurrency()));
+    EXPECT_TRUE(result.ok()) << result.text();
+    for (const Comparison& comparison : result.comparisons) {
+      Comparison& worst = worst_[comparison.tensor];
+      if (!(comparison.error / comparison.tolerance <= worst.error / std::max(worst.tolerance, 1e-30))) {
+        worst = comparison;
+        worst.worst_where = c.name();
+      }
+    }
+    ++cases_;
+    if (std::getenv("POWER_TEST_PRINT")) std::printf("%s:%s\n", c.name().c_str(), result.text().c_str());
+  }
+
+  void TearDown() override {
+    for (const auto& [tensor, worst] : worst_) {
+      std::printf("  %-7s worst of %d cases: error %.2e, tolerance %.2e, in %s\n", tensor.c_str(), cases_, worst.error,
+                  worst.tolerance, worst.worst_where.c_str());
+    }
+  }
+
+  CudaDevice device_;
+  std::map<std::string, Comparison> worst_;
+  int cases_ = 0;
+};
+
+AttentionCase self_attention(int len, Gates gates) {
+  AttentionCase c;
+  c.query_len = c.key_len = len;
+  c.gates = gates;
+  return c;
+}
+
+constexpr Gates kAllGates[] = {Gates::kNone, Gates::kMild, Gates::kStrong, Gates::kClosed, Gates::kSegments};
+
+TEST_F(AttentionGpu, LengthsAndGates) {
+  for (int len : {1, 7, 63, 64, 65, 127, 129, 239, 1000, 1023, 1025}) {
+    for (Gates gates : kAllGates) {
+      AttentionCase c = self_attention(len, gates);
+      c.kv_heads = 2;
+      check(c);
+    }
+  }
+}
+
+TEST_F(AttentionGpu, CompiledHeadDimsAndDegrees) {
+#define POWER_CHECK(head_dim_, degree_)                                        \
+  for (Gates gates : {Gates::kNone, Gates::kMild, Gates::kSegments}) {         \
+    AttentionCase c = self_attention(333, gates);                              \
+    c.head_dim = head_dim_;                                                    \
+    c.degree = degree_ == kAnyDegree ? 4 : degree_;                            \
+    c.normalize = c.degree % 2 ? Normalize::kLayer : Normalize::kSum;          \
+    c.batch = 2;                                                               \
+    check(c);                                                                  \
+  }
+#define POWER_CHECK_DEGREES(head_dim) POWER_ATTENTION_DEGREES(POWER_CHECK, head_dim)
+  POWER_ATTENTION_HEAD_DIMS(POWER_CHECK_DEGREES)
+}
+
+TEST_F(AttentionGpu, HeadDimsBetween) {
+  for (int head_dim : {16, 24, 40, 48, 80, 96, 120}) {
+    AttentionCase c = self_attention(200, Gates::kMild);
+    c.head_dim = head_dim;
+    check(c);
+  }
+}
+
+TEST_F(AttentionGpu, GroupsOfQueryHeads) {
+  for (int group : {2, 3, 5, 7, 8, 12}) {
+    for (int len : {65, 239, 520}) {
+      AttentionCase c = self_attention(len, group % 2 ? Gates::kSegments : Gates::kMild);
+      c.group = group;
+      c.kv_heads = 2;
+      check(c);
+    }
+  }
+}
+
+TEST_F(AttentionGpu, FewerQueriesThanKeys) {
+  for (int queries : {1, 7, 64, 100}) {
+    for (Gates gates : kAllGates) {
+      AttentionCase c = self_attention(517, gates);
+      c.query_len = queries;
+      c.group = 2;
+      check(c);
+    }
+  }
+}
+
+TEST_F(AttentionGpu, NormalisationsScalesAndHighDegrees) {
+  for (Normalize normalize : {Normalize::kSum, Normalize::kLayer, Normalize::kNone}) {
+    for (int degree : {1, 2, 3, 4, 6, 8}) {
+      if (degree % 2 && normalize == Normalize::kSum) continue;  // signed sums vanish: ill-conditioned by definition
+      for (double scale : {0.0, 0.5, -0.1}) {
+        AttentionCase c = self_attention(150, Gates::kSegments);
+        c.degree = degree;
+        c.normalize = normalize;
+        c.scale = scale;
+        check(c);
+      }
+    }
+  }
+}
+
+TEST_F(AttentionGpu, InputSizes) {
+  for (double magnitude : {1e-3, 30.0}) {
+    for (int degree : {2, 4, 6}) {
+      AttentionCase c = self_attention(300, Gates::kMild);
+      c.degree = degree;
+      c.magnitude = magnitude;
+      check(c);
+    }
+  }
+}
+
+TEST_F(AttentionGpu, SlicesOfOneTensor) {
+  for (int head_dim : {32, 64, 128}) {
+    AttentionCase c = self_attention(190, Gates::kMild);
+    c.fused_qkv = true;
+    c.head_dim = head_dim;
+    c.kv_heads = 2;
+    c.group = 3;
+    check(c);
+  }
+}
+
+TEST_F(AttentionGpu, LongSequences) {
+  for (Gates gates : {Gates::kNone, Gates::kMild}) {
+    AttentionCase c = self_attention(4096, gates);
+    c.kv_heads = 2;
+    check(c);
+  }
+  if (std::getenv("POWER_TEST_LONG")) check(self_attention(8191, Gates::kMild));
+}
+
+}  // namespace
+}  // namespace power::kernels::testing
