@@ -73,13 +73,21 @@ def check_includes(root, path):
                 yield f"{relative}:{number}: {name} belongs to {', '.join(sorted(owners))}, not to {module} ({header})"
 
 
+def lists_file(cmake_text, name):
+    """Whether a word of the CMake text is `name`; a variable in it stands for any part of a name."""
+    for word in re.split(r'[\s()";]+', re.sub(r"#.*", "", cmake_text)):
+        parts = re.split(r"\$\{\w+\}", word)
+        if any(parts) and re.fullmatch(r"[\w-]+".join(map(re.escape, parts)), name):
+            return True
+    return False
+
+
 def check_listed(root, path):
     """A compiled file must be named in a CMakeLists.txt of its own folder or of one above it."""
     folder = path.parent
     while True:
         lists = folder / "CMakeLists.txt"
-        name = path.relative_to(folder).as_posix()
-        if lists.exists() and re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w.-])", lists.read_text()):
+        if lists.exists() and lists_file(lists.read_text(), path.relative_to(folder).as_posix()):
             return
         if folder == root:
             break
