@@ -1,6 +1,7 @@
 #include "config/nearest.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 namespace power::config {

@@ -9,7 +9,8 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "lint_includes.py"
 
 # A tree that obeys every rule: file -> text.
 GOOD = {
-    "kernels/CMakeLists.txt": "foreach(d 32)\n list(APPEND s scan/fwd_d${d}.cu)\nendforeach()\nadd_library(k scan/scan.cu)",
+    "kernels/CMakeLists.txt":
+        "foreach(d 32)\n list(APPEND s scan/fwd_d${d}.cu)\nendforeach()\nadd_library(k scan/scan.cu)",
     "kernels/scan/fwd_d32.cu": "",
     "kernels/scan/scan.h": "#include <cstdint>\n",
     "kernels/scan/scan.cu": '#include "kernels/scan/scan.h"\n#include <cuda_bf16.h>\n',
