@@ -35,7 +35,8 @@ void launch(void (*kernel)(Args), const char* name, dim3 grid, int threads, size
 namespace power::kernels {
 
 template <class Args>
-void launch(void (*kernel)(Args), const char* name, dim3 grid, int threads, size_t shared_bytes, void*, const Args& args) {
+void launch(void (*kernel)(Args), const char* name, dim3 grid, int threads, size_t shared_bytes, void*,
+            const Args& args) {
   ::power::emulator::run_grid(name, grid, threads, shared_bytes, [&] { kernel(args); });
 }
 

@@ -3,8 +3,9 @@
 // Shared-memory images of 64 tokens and the products on them.
 //
 // A block of 64 rows x kDim bf16 is stored as images of 64 columns (128-byte rows, 16-byte chunk c of row r at chunk
-// c ^ (r % 8), which is the hardware's 128B swizzle) or, for kDim = 32, of 32 columns (64-byte rows, chunk c ^ (r/2 % 4),
-// the 64B swizzle). ldmatrix then reads eight rows without a bank conflict, as K-major and as MN-major operand alike.
+// c ^ (r % 8), which is the hardware's 128B swizzle) or, for kDim = 32, of 32 columns (64-byte rows, chunk c ^ (r/2 %
+// 4), the 64B swizzle). ldmatrix then reads eight rows without a bank conflict, as K-major and as MN-major operand
+// alike.
 
 #include "kernels/common/ptx.cuh"
 
@@ -152,7 +153,8 @@ POWER_DEVICE void store_rows(const float (&c)[kM][kDim / 8][4], const float (&ro
     for (int n = 0; n < kDim / 8; ++n) {
       POWER_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const uint32_t packed = pack_bf16(c[m][n][2 * half] * row_factor[m][half], c[m][n][2 * half + 1] * row_factor[m][half]);
+        const uint32_t packed =
+            pack_bf16(c[m][n][2 * half] * row_factor[m][half], c[m][n][2 * half + 1] * row_factor[m][half]);
         const int row = tile_row0 + 16 * m + 8 * half + lane / 4;
         *reinterpret_cast<uint32_t*>(tile + Image<kDim>::offset(row, n) + 4 * (lane % 4)) = packed;
       }

@@ -7,7 +7,8 @@
 #include "kernels/power_attention/supported.h"
 
 // With u = (row_scale s)^(p-1) * gate (power_weight), A_ij = s u r_i the normalised weight, x = dY'.v - delta:
-//   dq_i = p r_i sum_j u x k_j    dk_j = p sum_i u r_i x q_i    dv_j = sum_i A_ij dY'_i    dc_i = sum_j A_ij x - sum A_ji x
+//   dq_i = p r_i sum_j u x k_j    dk_j = p sum_i u r_i x q_i    dv_j = sum_i A_ij dY'_i    dc_i = sum_j A_ij x - sum
+//   A_ji x
 // No atomics: one kernel owns query rows, the other keys.
 namespace power::kernels {
 
@@ -208,10 +209,10 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   }
   if constexpr (Tile::kRowsOverlayStages) sync_block();
   const StridedView& out = args.dq;
-  store_rows<kDim>(dq, factor, shared + Shared::kRowOffset, 16 * kM * warp,
-                   const_cast<uint16_t*>(out.data) + head.batch * out.batch +
-                       int64_t{head.kv_head} * args.group.divisor * out.head,
-                   out.token, out.head, args.group, warp_row0, args.rows, args.head_dim, lane);
+  store_rows<kDim>(
+      dq, factor, shared + Shared::kRowOffset, 16 * kM * warp,
+      const_cast<uint16_t*>(out.data) + head.batch * out.batch + int64_t{head.kv_head} * args.group.divisor * out.head,
+      out.token, out.head, args.group, warp_row0, args.rows, args.head_dim, lane);
 }
 
 template <int kDim, int kDegree>
@@ -226,7 +227,7 @@ void run_power_attention_bwd_dq(const QuadraticArgs& args, void* stream) {
 
 // What a stage holds of its 64 query rows besides q and dY'.
 struct RowColumns {
-  float weight[kBlockRows];     // r times the gate down to the tile's first token; r alone in masked tiles
+  float weight[kBlockRows];  // r times the gate down to the tile's first token; r alone in masked tiles
   float delta[kBlockRows];
   float row_scale[kBlockRows];  // degree > 2
   float log2_gate[kBlockRows];  // masked tiles: relative to the last key of the block
@@ -304,6 +305,7 @@ POWER_DEVICE void accumulate_dkdv(float (&dk)[kM][kDim / 8][4], float (&dv)[kM][
     for (int k = 0; k < kQueries / 16; ++k) pack_a_fragment(a[m][k], s[m][2 * k], s[m][2 * k + 1]);
   }
   multiply_mnmajor<kDim>(dv, a, dy_tile, 0, lane);
+  sync_warp();  // keeps ptxas from loading the next product's operands early, into registers that are not there
   POWER_UNROLL
   for (int m = 0; m < kM; ++m) {
     POWER_UNROLL
@@ -474,8 +476,8 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
   const auto store = [&](const float(&c)[kM][kDim / 8][4], const float(&factor)[kM][2], int tile_offset,
                          const StridedView& out) {
     store_rows<kDim>(c, factor, shared + tile_offset, tile_row0,
-                     const_cast<uint16_t*>(out.data) + head.batch * out.batch + head.kv_head * out.head, out.token,
-                     0, FastDivisor(), first_key + tile_row0, args.keys, args.head_dim, lane);
+                     const_cast<uint16_t*>(out.data) + head.batch * out.batch + head.kv_head * out.head, out.token, 0,
+                     FastDivisor(), first_key + tile_row0, args.keys, args.head_dim, lane);
   };
   store(dv, one, Shared::kVOffset, args.dv);
   store(dk, dk_factor, 0, args.dk);

@@ -12,7 +12,8 @@ struct QueryTile {
   static constexpr int kWarps = kRows / (16 * kM);
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kStages = 2;
-  // Keys whose scores a warp holds at once: fewer than a stage, so that registers allow more blocks on a multiprocessor.
+  // Keys whose scores a warp holds at once: fewer than a stage, so that registers allow more blocks on a
+  // multiprocessor.
   static constexpr int kForwardKeys = kDim <= 64 ? 64 : 32;
   static constexpr int kBackwardKeys = 16;
   static constexpr int kForwardBlocks = kDim == 128 ? 1 : 2;

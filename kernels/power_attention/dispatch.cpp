@@ -19,9 +19,9 @@ struct CompiledKernels {
   Launcher forward, backward_dq, backward_dkdv;
 };
 
-#define POWER_ROW(head_dim, degree)                                                       \
-  {head_dim, degree, run_power_attention_fwd<head_dim, degree>,                           \
-   run_power_attention_bwd_dq<head_dim, degree>, run_power_attention_bwd_dkdv<head_dim, degree>},
+#define POWER_ROW(head_dim, degree)                                                                           \
+  {head_dim, degree, run_power_attention_fwd<head_dim, degree>, run_power_attention_bwd_dq<head_dim, degree>, \
+   run_power_attention_bwd_dkdv<head_dim, degree>},
 #define POWER_ROWS(head_dim) POWER_ATTENTION_DEGREES(POWER_ROW, head_dim)
 constexpr CompiledKernels kCompiled[] = {POWER_ATTENTION_HEAD_DIMS(POWER_ROWS)};
 #undef POWER_ROWS

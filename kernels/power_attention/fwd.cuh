@@ -269,8 +269,8 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   }
   if constexpr (Tile::kRowsOverlayStages) sync_block();  // other warps may still read the last stage
   const StridedView& y = args.y;
-  uint16_t* out = const_cast<uint16_t*>(y.data) + head.batch * y.batch +
-                  int64_t{head.kv_head} * args.group.divisor * y.head;
+  uint16_t* out =
+      const_cast<uint16_t*>(y.data) + head.batch * y.batch + int64_t{head.kv_head} * args.group.divisor * y.head;
   store_rows<kDim>(n, r, shared + Shared::kRowOffset, 16 * kM * warp, out, y.token, y.head, args.group, warp_row0,
                    args.rows, args.head_dim, lane);
 }

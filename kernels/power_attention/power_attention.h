@@ -3,14 +3,16 @@
 #include <cstddef>
 #include <cstdint>
 
-// Symmetric power attention, fused: plain C++ interface, no CUDA or torch header. Device pointers throughout; nothing is
-// allocated and nothing synchronises. docs/operator.md has the mathematics, supported.h the list of what is compiled.
+// Symmetric power attention, fused: plain C++ interface, no CUDA or torch header. Device pointers throughout; nothing
+// is allocated and nothing synchronises. docs/operator.md has the mathematics, supported.h the list of what is
+// compiled.
 namespace power::kernels {
 
 enum class DataType { kBFloat16 };
 enum class Normalize { kSum, kLayer, kNone };
 
-// (batch, token, head, element); strides in elements, elements contiguous. Data and strides must be multiples of 16 bytes.
+// (batch, token, head, element); strides in elements, elements contiguous. Data and strides must be multiples of 16
+// bytes.
 struct TensorView {
   const void* data = nullptr;
   int64_t batch = 0, token = 0, head = 0;
@@ -54,8 +56,8 @@ struct BackwardParams {
   GateView log_g;
   TensorView y, dy;
   const float* row_stats = nullptr;
-  TensorView dq, dk, dv;      // written
-  float* dlog_g = nullptr;    // written where log_g is given; strides as below
+  TensorView dq, dk, dv;    // written
+  float* dlog_g = nullptr;  // written where log_g is given; strides as below
   int64_t dlog_g_batch = 0, dlog_g_token = 0, dlog_g_head = 0;
   void* workspace = nullptr;  // backward_workspace_bytes()
   void* stream = nullptr;

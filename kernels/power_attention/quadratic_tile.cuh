@@ -104,7 +104,8 @@ POWER_DEVICE void load_key_factors(const QuadraticArgs& args, const GateArrays& 
   if (!args.gated) return;
   const int key0 = block * kBlockRows;
   if (!masked) {
-    if (thread < kBlockRows / 4) cp_async_16(shared_address(factors + 4 * thread), gates.key_decay + key0 + 4 * thread, true);
+    if (thread < kBlockRows / 4)
+      cp_async_16(shared_address(factors + 4 * thread), gates.key_decay + key0 + 4 * thread, true);
   } else if (thread < kBlockRows) {
     const int key = key0 + thread;
     factors[thread] = key < args.keys ? difference(gates.sum[key], reference) : 0.0f;

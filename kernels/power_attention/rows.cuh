@@ -165,7 +165,8 @@ __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid
   const int token_index = divide(valid ? row : 0, args.group);
   const int group_head = (valid ? row : 0) - token_index * static_cast<int>(args.group.divisor);
   const int64_t head_index = int64_t{head.kv_head} * args.group.divisor + group_head;
-  const uint16_t* y_row = args.y.data + head.batch * args.y.batch + token_index * args.y.token + head_index * args.y.head;
+  const uint16_t* y_row =
+      args.y.data + head.batch * args.y.batch + token_index * args.y.token + head_index * args.y.head;
   const uint16_t* dy_row =
       args.dy.data + head.batch * args.dy.batch + token_index * args.dy.token + head_index * args.dy.head;
   float y[kMaxChunks][8] = {}, dy[kMaxChunks][8] = {}, product = 0.0f, total = 0.0f;
@@ -202,8 +203,8 @@ __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid
       uint32_t pairs[4];
       POWER_UNROLL
       for (int i = 0; i < 4; ++i) {
-        pairs[i] = pack_bf16(dy[c][2 * i] - mean - y[c][2 * i] * slope,
-                             dy[c][2 * i + 1] - mean - y[c][2 * i + 1] * slope);
+        pairs[i] =
+            pack_bf16(dy[c][2 * i] - mean - y[c][2 * i] * slope, dy[c][2 * i + 1] - mean - y[c][2 * i + 1] * slope);
       }
       *reinterpret_cast<uint4*>(out + column) = {pairs[0], pairs[1], pairs[2], pairs[3]};
     }

@@ -111,11 +111,12 @@ void bench(int B, int T, int H, int R, int D, int p, bool gated) {
   const auto backward = time_ms([&] { power_attention_backward(b); });
   // Products of the visible half: 2 in the forward pass, 7 (5 without recomputing scores twice) in the backward pass.
   const double pairs = double(B) * H * R * T * (T + 1) / 2;
-  std::printf("B%-3d T%-6d H%-3d R%-2d D%-4d p%d %s  fwd %8.3f ms (p90 %8.3f) %6.1f TFLOP/s   bwd %8.3f ms (p90 %8.3f) %6.1f "
-              "TFLOP/s   fwd+bwd %8.3f ms\n",
-              B, T, H, R, D, p, gated ? "gated  " : "ungated", forward.first, forward.second,
-              4 * pairs * D / forward.first * 1e-9, backward.first, backward.second, 14 * pairs * D / backward.first * 1e-9,
-              forward.first + backward.first);
+  std::printf(
+      "B%-3d T%-6d H%-3d R%-2d D%-4d p%d %s  fwd %8.3f ms (p90 %8.3f) %6.1f TFLOP/s   bwd %8.3f ms (p90 %8.3f) %6.1f "
+      "TFLOP/s   fwd+bwd %8.3f ms\n",
+      B, T, H, R, D, p, gated ? "gated  " : "ungated", forward.first, forward.second,
+      4 * pairs * D / forward.first * 1e-9, backward.first, backward.second, 14 * pairs * D / backward.first * 1e-9,
+      forward.first + backward.first);
   std::fflush(stdout);
   for (const void* pointer : {f.q.data, f.k.data, f.v.data, f.y.data, b.dy.data, b.dq.data, b.dk.data, b.dv.data}) {
     check(cudaFree(const_cast<void*>(pointer)));
@@ -135,15 +136,16 @@ int main(int argc, char** argv) {
   }
   cudaDeviceProp device;
   check(cudaGetDeviceProperties(&device, 0));
-  std::printf("%s, %d multiprocessors; 14 d FLOP a pair in the backward pass; L2 overwritten before each run, median of 20\n",
-              device.name, device.multiProcessorCount);
+  std::printf(
+      "%s, %d multiprocessors; 14 d FLOP a pair in the backward pass; L2 overwritten before each run, median of 20\n",
+      device.name, device.multiProcessorCount);
   std::vector<std::vector<int>> shapes;
   for (int i = 1; i < argc; i += 6) {
     shapes.emplace_back();
     for (int j = 0; j < 6; ++j) shapes.back().push_back(std::atoi(argv[i + j]));
   }
   if (shapes.empty()) {
-    shapes = {{64, 1024, 12, 1, 64, 2}, {16, 4096, 8, 1, 64, 2}, {8, 8192, 12, 1, 64, 2}, {64, 1024, 3, 4, 64, 2},
+    shapes = {{64, 1024, 12, 1, 64, 2}, {16, 4096, 8, 1, 64, 2},  {8, 8192, 12, 1, 64, 2},  {64, 1024, 3, 4, 64, 2},
               {64, 1024, 24, 1, 32, 2}, {64, 1024, 6, 1, 128, 2}, {64, 1024, 12, 1, 64, 1}, {64, 1024, 12, 1, 64, 4}};
   }
   for (const auto& s : shapes) bench(s[0], s[1], s[2], s[3], s[4], s[5], true);

@@ -180,14 +180,14 @@ class CaseRun {
     run_kernels();
     const auto second = outputs();
     for (size_t i = 0; i < first.size(); ++i) {
-      if (!Guarded::guards_intact(second[i].second)) result.failures.push_back(first[i].first + ": wrote outside its memory");
+      if (!Guarded::guards_intact(second[i].second))
+        result.failures.push_back(first[i].first + ": wrote outside its memory");
       if (first[i].second != second[i].second) result.failures.push_back(first[i].first + ": differs between two runs");
     }
     const int query_heads = c_.kv_heads * c_.group;
-    const auto check = [&](const char* name, const std::vector<double>& expected, const std::vector<double>& got, int len,
-                           int heads, int width, double tolerance) {
-      result.comparisons.push_back(
-          compare({name, expected, got, c_.batch, len, heads, width, tolerance}, inputs_.dy));
+    const auto check = [&](const char* name, const std::vector<double>& expected, const std::vector<double>& got,
+                           int len, int heads, int width, double tolerance) {
+      result.comparisons.push_back(compare({name, expected, got, c_.batch, len, heads, width, tolerance}, inputs_.dy));
     };
     check("y", reference.y, bf16_values(*y_), c_.query_len, query_heads, c_.head_dim, 0.0058);
     check("dq", reference.dq, bf16_values(*dq_), c_.query_len, query_heads, c_.head_dim, 0.008);
@@ -375,8 +375,8 @@ std::string CaseResult::text() const {
   std::ostringstream out;
   out.precision(2);
   for (const Comparison& c : comparisons) {
-    out << (c.ok() ? " " : " FAIL ") << c.tensor << " " << c.error << "/" << c.tolerance << " part "
-        << c.worst_part << " (" << c.worst_where << ")";
+    out << (c.ok() ? " " : " FAIL ") << c.tensor << " " << c.error << "/" << c.tolerance << " part " << c.worst_part
+        << " (" << c.worst_where << ")";
   }
   for (const std::string& failure : failures) out << " FAIL " << failure;
   return out.str();

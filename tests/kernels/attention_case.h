@@ -7,8 +7,8 @@
 
 #include "kernels/power_attention/power_attention.h"
 
-// One comparison of the kernels with the double reference, on whatever device holds the memory: the GPU, or the host when
-// the kernels run on the emulator.
+// One comparison of the kernels with the double reference, on whatever device holds the memory: the GPU, or the host
+// when the kernels run on the emulator.
 namespace power::kernels::testing {
 
 class Device {
@@ -36,8 +36,8 @@ struct AttentionCase {
 
 struct Comparison {
   std::string tensor;
-  double error = 0, tolerance = 0;        // whole tensor
-  double worst_part = 0;                  // one (batch, head) or one tile of 64 tokens of it, bound 3 * tolerance
+  double error = 0, tolerance = 0;  // whole tensor
+  double worst_part = 0;            // one (batch, head) or one tile of 64 tokens of it, bound 3 * tolerance
   std::string worst_where;
   bool ok() const { return error <= tolerance && worst_part <= 3 * tolerance; }  // false for NaN
 };

@@ -70,14 +70,14 @@ TEST_F(AttentionGpu, LengthsAndGates) {
 }
 
 TEST_F(AttentionGpu, CompiledHeadDimsAndDegrees) {
-#define POWER_CHECK(head_dim_, degree_)                                        \
-  for (Gates gates : {Gates::kNone, Gates::kMild, Gates::kSegments}) {         \
-    AttentionCase c = self_attention(333, gates);                              \
-    c.head_dim = head_dim_;                                                    \
-    c.degree = degree_ == kAnyDegree ? 4 : degree_;                            \
-    c.normalize = c.degree % 2 ? Normalize::kLayer : Normalize::kSum;          \
-    c.batch = 2;                                                               \
-    check(c);                                                                  \
+#define POWER_CHECK(head_dim_, degree_)                                \
+  for (Gates gates : {Gates::kNone, Gates::kMild, Gates::kSegments}) { \
+    AttentionCase c = self_attention(333, gates);                      \
+    c.head_dim = head_dim_;                                            \
+    c.degree = degree_ == kAnyDegree ? 4 : degree_;                    \
+    c.normalize = c.degree % 2 ? Normalize::kLayer : Normalize::kSum;  \
+    c.batch = 2;                                                       \
+    check(c);                                                          \
   }
 #define POWER_CHECK_DEGREES(head_dim) POWER_ATTENTION_DEGREES(POWER_CHECK, head_dim)
   POWER_ATTENTION_HEAD_DIMS(POWER_CHECK_DEGREES)

@@ -127,8 +127,9 @@ void run_block(std::mt19937& random) {
     if (live && progress == last_progress) {
       std::string where;
       for (size_t w = 0; w < block.warps.size(); ++w) where += " " + std::to_string(block.warps[w].arrived);
-      throw std::runtime_error(std::string("emulator: deadlock in ") + kernel_name + ": " + std::to_string(block.arrived) +
-                               " of " + std::to_string(threads) + " threads at a barrier; lanes waiting in each warp:" + where);
+      throw std::runtime_error(std::string("emulator: deadlock in ") + kernel_name + ": " +
+                               std::to_string(block.arrived) + " of " + std::to_string(threads) +
+                               " threads at a barrier; lanes waiting in each warp:" + where);
     }
     last_progress = progress;
   }
