@@ -172,7 +172,7 @@ int64_t Shard::largest_id(const std::function<void(int64_t)>& progress) const {
   std::vector<uint32_t> wide(token_bytes() == 4 ? kScanTokens : 0);
   int64_t result = 0;
   for (int64_t begin = 0; begin < tokens_; begin += kScanTokens) {
-    require(!interrupted(), ErrorKind::kRuntime, "interrupted");
+    require(!interrupted(), ErrorKind::kPreempted, path_.string(), ": check interrupted");
     const int64_t count = std::min(kScanTokens, tokens_ - begin);
     if (token_bytes() == 2) {
       read_at(begin, count, narrow.data());

@@ -34,7 +34,7 @@ class Shard {
   // Copies tokens [begin, begin + count) to `out`; throws Error(kData) where an id is not below vocab_size.
   void copy(int64_t begin, int64_t count, int64_t* out, int64_t vocab_size) const;
   // The largest id of the file. Reads all of it; `progress` (may be empty) is told of tokens done.
-  // Stops with Error(kRuntime) when the program is interrupted.
+  // Stops with Error(kPreempted) when the program is interrupted.
   int64_t largest_id(const std::function<void(int64_t)>& progress = {}) const;
   // The error for an id beyond the vocabulary, with its first position where `position` is -1 (a search).
   [[noreturn]] void fail_id(int64_t id, int64_t position, int64_t vocab_size) const;
