@@ -4,13 +4,12 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
+#include "checkpoint/inspect.h"
 #include "checkpoint/manifest.h"
 
 // Checkpoints: a folder RUN/ckpt/step-00001000 of safetensors and text files with a manifest of sizes and hashes.
@@ -39,7 +38,7 @@ struct Contents {
   std::vector<TensorFile> tensor_files;
   std::vector<TextFile> text_files;
   nlohmann::json summary;  // shown by `ckpt ls`: a few scalars, e.g. tokens, val_loss
-  std::function<void(int64_t done, int64_t total)> progress;  // bytes written
+  Progress progress;       // bytes written
 };
 
 // Writes one checkpoint and returns its folder. Tensors may be on any device. Refuses non-finite floating-point tensors
@@ -49,29 +48,10 @@ struct Contents {
 std::filesystem::path save(const std::filesystem::path& run_dir, const Contents& contents,
                            const std::string& name = "");
 
-struct Found {
-  std::filesystem::path path;
-  int64_t step = 0;
-  nlohmann::json summary;
-  int64_t bytes = 0;
-  std::string problem;  // empty: valid (as far as it was checked)
-};
-
-// Every checkpoint of a run folder in the order of preference, best last: named ones (ckpt/best), then step ones, each
-// by step. `full` also hashes the files and looks for values that are not finite, else manifest and sizes are checked.
-std::vector<Found> list(const std::filesystem::path& run_dir, bool full);
-// Checks one checkpoint wholly; the problem in words, or an empty string.
-std::string verify(const std::filesystem::path& checkpoint_dir);
-// `path` is a checkpoint, or a run folder whose newest valid checkpoint is meant; skipped ones are passed to `skipped`.
-// Returns nullopt where a run folder has no checkpoint at all; throws Error(kData) where it has only broken ones or the
-// path is not there. Named checkpoints count only where no step checkpoint is valid.
-std::optional<std::filesystem::path> resolve(const std::filesystem::path& path,
-                                             const std::function<void(const Found&)>& skipped = {});
-
 // An opened, fully verified checkpoint. Tensors are read by name, on the CPU, as own copies.
 class Reader {
  public:
-  explicit Reader(const std::filesystem::path& checkpoint_dir);
+  explicit Reader(const std::filesystem::path& checkpoint_dir, const Progress& progress = {});
   const std::filesystem::path& path() const { return path_; }
   int64_t step() const { return manifest_.step; }
   const nlohmann::json& summary() const { return manifest_.summary; }
@@ -89,30 +69,5 @@ class Reader {
 // Deletes step checkpoints older than the newest `keep_last` valid ones; never the last valid one (whose content is
 // hashed before anything is deleted), never named ones.
 void rotate(const std::filesystem::path& run_dir, int64_t keep_last);
-
-struct TensorDifference {
-  std::string file;
-  std::string tensor;
-  std::string what;            // "only in A", "only in B", "dtype F32 against F64", "shape [2] against [3]", "values"
-  int64_t elements = 0;        // the rest for "values" only
-  int64_t differing = 0;       // elements whose bits differ
-  std::vector<int64_t> first;  // index of the first of them
-  double first_a = 0;
-  double first_b = 0;
-  double largest = 0;  // largest |a - b|; 0 where only the sign of a zero differs
-};
-
-struct Difference {
-  int64_t tensors = 0;  // compared, of both
-  std::vector<TensorDifference> tensor_differences;
-  std::vector<std::string> state_differences;          // step, and JSON files
-  std::vector<std::string> configuration_differences;  // any other text: folders and the like may well differ
-
-  // Weights, optimizer, generators and progress are bitwise the same.
-  bool equal() const { return tensor_differences.empty() && state_differences.empty(); }
-};
-
-// Compares two checkpoints tensor by tensor; each is verified wholly first.
-Difference diff(const std::filesystem::path& a, const std::filesystem::path& b);
 
 }  // namespace power::checkpoint

@@ -1,6 +1,9 @@
 // Reading: finding, verifying and opening checkpoints.
 #include <algorithm>
+#include <atomic>
 #include <charconv>
+#include <chrono>
+#include <functional>
 #include <future>
 #include <tuple>
 #include <utility>
@@ -22,26 +25,42 @@ constexpr size_t kStepDigits = 8;
 
 bool is_tensor_file(const std::string& name) { return name.ends_with(".safetensors"); }
 
-void verify_file(const fs::path& path, const ManifestFile& expected) {
+void verify_file(const fs::path& path, const ManifestFile& expected, std::atomic<int64_t>& done) {
+  constexpr size_t kPiece = size_t{8} << 20;
   const MappedFile file(path);
-  const std::string hash = hash_bytes(file.data(), file.size());
-  require(hash == expected.hash, ErrorKind::kData, path.string(), ": its content was changed: XXH3 is ", hash,
-          ", the manifest says ", expected.hash);
+  StreamHash hash;
+  for (size_t begin = 0; begin < file.size(); begin += kPiece) {
+    const size_t bytes = std::min(kPiece, file.size() - begin);
+    hash.update(file.data() + begin, bytes);
+    done += static_cast<int64_t>(bytes);
+  }
+  require(hash.hex() == expected.hash, ErrorKind::kData, path.string(), ": its content was changed: XXH3 is ",
+          hash.hex(), ", the manifest says ", expected.hash);
   if (is_tensor_file(path.filename().string())) check_safetensors_content(file.view(), path.string());
 }
 
-// Manifest, sizes and, where `full`, contents; the files are read at the same time.
-Manifest check_folder(const fs::path& folder, bool full) {
+// Manifest and sizes.
+Manifest check_sizes(const fs::path& folder) {
   Manifest manifest = read_manifest(folder);
   const std::optional<int64_t> step = parse_step_folder(folder.filename().string());
   require(!step || *step == manifest.step, ErrorKind::kData, folder.string(), ": its manifest is of step ",
           manifest.step, "; the folder was renamed");
-  if (!full) return manifest;
+  return manifest;
+}
+
+// All of it; the files are read at the same time.
+Manifest check_wholly(const fs::path& folder, const Progress& progress) {
+  Manifest manifest = check_sizes(folder);
+  std::atomic<int64_t> done = 0;
   std::vector<std::future<void>> checks;
   for (const auto& [name, file] : manifest.files) {
-    checks.push_back(std::async(std::launch::async, [path = folder / name, &file = file] { verify_file(path, file); }));
+    checks.push_back(std::async(std::launch::async, verify_file, folder / name, file, std::ref(done)));
   }
-  for (std::future<void>& check : checks) check.wait();
+  for (std::future<void>& check : checks) {
+    while (check.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
+      if (progress) progress(done, manifest.total_bytes());
+    }
+  }
   for (std::future<void>& check : checks) check.get();
   return manifest;
 }
@@ -63,12 +82,12 @@ bool is_checkpoint(const fs::path& path) {
   return named_so && !fs::is_directory(path / kCheckpointsFolder);
 }
 
-Found inspect(const fs::path& folder, bool full) {
+Found inspect(const fs::path& folder, bool full, const Progress& progress = {}) {
   Found found;
   found.path = folder;
   found.step = parse_step_folder(folder.filename().string()).value_or(0);
   try {
-    const Manifest manifest = check_folder(folder, full);
+    const Manifest manifest = full ? check_wholly(folder, progress) : check_sizes(folder);
     found.step = manifest.step;
     found.summary = manifest.summary;
     found.bytes = manifest.total_bytes();
@@ -110,13 +129,15 @@ std::vector<Found> list(const fs::path& run_dir, bool full) {
   return all;
 }
 
-std::string verify(const fs::path& checkpoint_dir) { return inspect(checkpoint_dir, /*full=*/true).problem; }
+std::string verify(const fs::path& checkpoint_dir, const Progress& progress) {
+  return inspect(checkpoint_dir, /*full=*/true, progress).problem;
+}
 
 std::optional<fs::path> resolve(const fs::path& path, const std::function<void(const Found&)>& skipped) {
   require(fs::is_directory(path), ErrorKind::kData, path.string(),
           ": no such folder; give a run folder or one checkpoint of it");
   if (is_checkpoint(path)) {
-    check_folder(path, /*full=*/true);
+    check_wholly(path, {});
     return path;
   }
   std::vector<Found> found = list(path, /*full=*/false);
@@ -130,8 +151,8 @@ std::optional<fs::path> resolve(const fs::path& path, const std::function<void(c
   return std::nullopt;
 }
 
-Reader::Reader(const fs::path& checkpoint_dir)
-    : path_(checkpoint_dir), manifest_(check_folder(checkpoint_dir, /*full=*/true)) {}
+Reader::Reader(const fs::path& checkpoint_dir, const Progress& progress)
+    : path_(checkpoint_dir), manifest_(check_wholly(checkpoint_dir, progress)) {}
 
 bool Reader::has(const std::string& file) const { return manifest_.files.contains(file); }
 
