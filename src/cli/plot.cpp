@@ -9,6 +9,8 @@ int run_plot(const Arguments& arguments) {
   train::PlotOptions options;
   options.runs = arguments.operands();
   options.out = arguments.text("out", options.out);
+  options.x = arguments.text("x", options.x);
+  options.log_y = arguments.has("log_y");
   train::plot_command(options);
   return 0;
 }
@@ -23,7 +25,13 @@ Command plot_command() {
       .min_operands = 1,
       .max_operands = 64,
       .options =
-          {{.name = "out", .takes = Takes::kOne, .value = "FILE", .help = "the picture [loss.svg]", .is_path = true}},
+          {{.name = "out", .takes = Takes::kOne, .value = "FILE", .help = "the picture [loss.svg]", .is_path = true},
+           {.name = "x",
+            .takes = Takes::kOne,
+            .value = "AXIS",
+            .help = "steps or tokens [auto: steps, unless the runs' steps differ in size]",
+            .choices = {"auto", "steps", "tokens"}},
+           {.name = "log_y", .help = "logarithmic losses"}},
       .examples = {"powertrain plot runs/a --out loss.svg", "powertrain plot runs/softmax runs/power --out both.svg"},
       .run = run_plot};
 }
