@@ -42,11 +42,9 @@ void DocumentSplitter::begin_text(const std::string& name, bool jsonl) {
   block_.name = name;
   block_.first_line = line_ = 1;
   document_bytes_ = 0;
-  text_bytes_ = 0;
 }
 
 void DocumentSplitter::add(std::string_view bytes) {
-  text_bytes_ += static_cast<int64_t>(bytes.size());
   if (jsonl_) {
     add_json(bytes);
   } else if (mode_ == DocumentMode::kLine) {
@@ -82,6 +80,7 @@ void DocumentSplitter::add_between_markers(std::string_view bytes) {
   // A marker may begin in the last bytes.
   const size_t sure = std::max(begin, held_.size() - std::min(held_.size(), kDocumentSeparator.size() - 1));
   block_.text.append(held_, begin, sure - begin);
+  document_bytes_ += sure - begin;
   held_.erase(0, sure);
   emit_if_full();
 }
@@ -101,9 +100,9 @@ void DocumentSplitter::add_json(std::string_view bytes) {
 
 void DocumentSplitter::end_text() {
   if (jsonl_) return finish();
+  document_bytes_ += held_.size();
   block_.text += std::exchange(held_, std::string());
-  const bool keep_empty = mode_ == DocumentMode::kEot && text_bytes_ > 0;
-  if (keep_empty || document_bytes_ > 0) end_document();
+  if (document_bytes_ > 0) end_document();
   emit_if_full();
 }
 

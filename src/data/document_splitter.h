@@ -25,7 +25,8 @@ struct TextBlock {
   int64_t first_line = 0;
 };
 
-// Cuts texts into blocks. Empty documents are left out, except between two markers.
+// Cuts texts into blocks. Empty documents are left out, except those that a marker ends: a marker at the end of a text
+// ends its last document and begins no other.
 class DocumentSplitter : public TextSink {
  public:
   DocumentSplitter(DocumentMode mode, size_t block_bytes, std::function<void(TextBlock&&)> emit);
@@ -50,7 +51,6 @@ class DocumentSplitter : public TextSink {
   TextBlock block_;
   std::string held_;           // may be the beginning of a marker
   size_t document_bytes_ = 0;  // of the open document, including what earlier blocks hold
-  int64_t text_bytes_ = 0;     // of the open text
   size_t next_try_ = 0;        // no place to cut was found below this size
   int64_t line_ = 1;
   bool jsonl_ = false;
