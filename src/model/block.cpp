@@ -9,13 +9,13 @@ using torch::Tensor;
 
 Tensor drop(const Tensor& x, double probability) { return probability > 0 ? at::dropout(x, probability, true) : x; }
 
-// Every parameter of the block, in one fixed order; `visit` may replace it.
+// Every parameter of the block that there is, in one fixed order; `visit` may replace it.
 template <class Affines, class Visitor>
 void for_each_parameter(Affines& affines, const Visitor& visit) {
   for (auto* affine :
        {&affines.ln_1, &affines.c_attn, &affines.attn_c_proj, &affines.ln_2, &affines.c_fc, &affines.mlp_c_proj}) {
     visit(affine->weight);
-    visit(affine->bias);
+    if (affine->bias.defined()) visit(affine->bias);
   }
 }
 

@@ -37,7 +37,15 @@ void rotate_rows(const Scalar* from, int64_t from_stride, Scalar* to, int64_t to
   });
 }
 
-// from, to (B,T,heads,D) with contiguous heads; B and T must be mergeable in both.
+// Distance between the T rows of (B,T,heads,D), which must also be that from one sequence to the next. Where a
+// dimension holds a single entry its stride says nothing.
+int64_t row_stride(const Tensor& x) {
+  const int64_t stride = x.size(1) > 1 ? x.stride(1) : x.stride(0);
+  TORCH_INTERNAL_ASSERT(x.stride(3) == 1 && (x.size(0) == 1 || x.stride(0) == x.size(1) * stride), x.strides());
+  return stride;
+}
+
+// from, to (B,T,heads,D), with their rows as row_stride wants them and the heads of a row side by side.
 void rotate_into(const Tensor& to, const Tensor& from, const Tensor& table, bool inverse) {
   if (!from.is_cpu()) {
     to.copy_(rotate(from, table, inverse));
@@ -46,7 +54,7 @@ void rotate_into(const Tensor& to, const Tensor& from, const Tensor& table, bool
   const int64_t length = from.size(1), rows = from.size(0) * length, heads = from.size(2), head_size = from.size(3);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, from.scalar_type(), "rotate", [&] {
     using Table = at::opmath_type<scalar_t>;
-    rotate_rows(from.const_data_ptr<scalar_t>(), from.stride(1), to.data_ptr<scalar_t>(), to.stride(1),
+    rotate_rows(from.const_data_ptr<scalar_t>(), row_stride(from), to.data_ptr<scalar_t>(), row_stride(to),
                 table.const_data_ptr<Table>(), rows, length, heads, head_size, static_cast<Table>(inverse ? -1 : 1));
   });
 }

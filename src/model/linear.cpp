@@ -11,12 +11,12 @@ constexpr double kLayerNormEps = 1e-5;
 
 class MixedLinear : public torch::autograd::Function<MixedLinear> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& bias,
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
                         const Tensor& cast) {
     ctx->save_for_backward({x, cast});
-    ctx->saved_data["has_bias"] = bias.defined();
+    ctx->saved_data["has_bias"] = bias.has_value();
     ctx->saved_data["parameter_dtype"] = static_cast<int64_t>(weight.scalar_type());
-    return at::linear(x, cast, bias.defined() ? bias.to(x.scalar_type()) : Tensor());
+    return at::linear(x, cast, bias ? bias->to(x.scalar_type()) : Tensor());
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -36,7 +36,8 @@ class MixedLinear : public torch::autograd::Function<MixedLinear> {
 
 Tensor linear(const Tensor& x, const Affine& affine) {
   if (affine.cast.scalar_type() == affine.weight.scalar_type()) return at::linear(x, affine.weight, affine.bias);
-  return MixedLinear::apply(x, affine.weight, affine.bias, affine.cast);
+  const auto bias = affine.bias.defined() ? std::optional(affine.bias) : std::nullopt;
+  return MixedLinear::apply(x, affine.weight, bias, affine.cast);
 }
 
 Tensor layer_norm(const Tensor& x, const Affine& affine) {

@@ -57,7 +57,7 @@ class Recompute : public torch::autograd::Function<Recompute> {
     const std::vector<Tensor> inputs = list.vec();
     auto capsule = c10::make_intrusive<Capsule>();
     capsule->function = function;
-    for (const Tensor& x : inputs) capsule->needs_gradient.push_back(x.defined() && x.requires_grad());
+    for (const Tensor& x : inputs) capsule->needs_gradient.push_back(x.requires_grad());
     ctx->saved_data["capsule"] = c10::IValue::make_capsule(capsule);
     if (random) ctx->saved_data["random_state"] = random_state(inputs[0].device());
     ctx->save_for_backward(inputs);
@@ -70,7 +70,7 @@ class Recompute : public torch::autograd::Function<Recompute> {
     variable_list inputs, wanted;
     for (const Tensor& saved : ctx->get_saved_variables()) {
       const bool needs_gradient = capsule->needs_gradient[inputs.size()];
-      inputs.push_back(saved.defined() ? saved.detach().set_requires_grad(needs_gradient) : saved);
+      inputs.push_back(saved.detach().set_requires_grad(needs_gradient));
       if (needs_gradient) wanted.push_back(inputs.back());
     }
     Tensor out;

@@ -67,7 +67,7 @@ TEST(Recompute, RunsAgainInTheBackwardPass) {
         if (++calls == 1) graph_in_forward = torch::GradMode::is_enabled();
         return in[0] * in[0] * in[1];
       },
-      {x, constant, Tensor()}, false);
+      {x, constant}, false);
   EXPECT_EQ(calls, 1);
   EXPECT_FALSE(graph_in_forward);
   y.sum().backward();

@@ -37,7 +37,8 @@ TEST(LossScale, StateContinues) {
   EXPECT_EQ(resumed.scale().item<float>(), 1024.0F);
   resumed.update(finite);
   EXPECT_EQ(resumed.scale().item<float>(), 2048.0F);
-  expect_error(ErrorKind::kData, "loss scale has no tensor loss_scale", [&] { resumed.load_state({}); });
+  expect_error(ErrorKind::kData, "loss scale has no tensor loss_scale",
+               [&] { resumed.load_state(optim::NamedTensors()); });
 }
 
 }  // namespace
