@@ -1,4 +1,5 @@
 # Run by the build (cmake -P): writes OUTPUT, a header with the commit of SOURCE_DIR, when that changed.
+cmake_minimum_required(VERSION 3.25)
 execute_process(COMMAND git -C ${SOURCE_DIR} describe --always --dirty --abbrev=12 --exclude=*
   OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 if(NOT commit)

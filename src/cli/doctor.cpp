@@ -36,7 +36,7 @@ Check check_libtorch(const Environment& environment) {
                        ": point POWERTRAIN_LIBTORCH at that version, or build again with this one");
   } else if (const char* wanted = std::getenv("POWERTRAIN_LIBTORCH")) {
     std::error_code error;
-    if (fs::canonical(wanted, error) != fs::path(environment.libtorch_path)) {
+    if (!fs::equivalent(wanted, environment.libtorch_path, error)) {
       check.state = State::kNote;
       check.advice = str("POWERTRAIN_LIBTORCH names ", wanted,
                          ": it takes effect in the installed program (cmake --install) and when building");

@@ -30,9 +30,7 @@ namespace fs = std::filesystem;
 std::string loaded_libtorch() {
   Dl_info info = {};
   if (dladdr(reinterpret_cast<const void*>(&at::show_config), &info) == 0 || info.dli_fname == nullptr) return "";
-  std::error_code error;
-  const fs::path library = fs::canonical(info.dli_fname, error);
-  return library.parent_path().parent_path().string();
+  return fs::path(info.dli_fname).lexically_normal().parent_path().parent_path().string();
 }
 
 // The libraries carry no version function; their build settings do.

@@ -39,10 +39,11 @@ int main(int, char** argv) {
     if (search_path != nullptr && *search_path != '\0') path += std::string(":") + search_path;
     setenv("LD_LIBRARY_PATH", path.c_str(), 1);
   } else if (search_path == nullptr && !holds_libtorch(POWERTRAIN_LIBTORCH_PATH)) {
-    std::fprintf(stderr,
-                 "error: LibTorch %s is not in %s any more, where the program was built; set POWERTRAIN_LIBTORCH to its "
-                 "folder (the one that holds %s)\n",
-                 POWERTRAIN_LIBTORCH_VERSION, POWERTRAIN_LIBTORCH_PATH, kLibrary);
+    std::fprintf(
+        stderr,
+        "error: LibTorch %s is not in %s any more, where the program was built; set POWERTRAIN_LIBTORCH to its "
+        "folder (the one that holds %s)\n",
+        POWERTRAIN_LIBTORCH_VERSION, POWERTRAIN_LIBTORCH_PATH, kLibrary);
     return 1;
   }
   execv(program.c_str(), argv);
