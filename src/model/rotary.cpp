@@ -23,7 +23,7 @@ Tensor RotaryTable::rows(int64_t begin, int64_t count, torch::Device device, tor
 
 Tensor rotate(const Tensor& x, const Tensor& table, bool inverse) {
   const int64_t pairs = x.size(-1) / 2;
-  const Tensor z = at::view_as_complex(x.to(table.scalar_type()).unflatten(-1, {pairs, 2}));
+  const Tensor z = at::view_as_complex(x.to(table.scalar_type()).contiguous().unflatten(-1, {pairs, 2}));
   const Tensor turn = at::view_as_complex(table).unsqueeze(1);  // (T,1,D/2)
   return at::view_as_real(z * (inverse ? turn.conj() : turn)).flatten(-2);
 }
