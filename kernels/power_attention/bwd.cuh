@@ -22,16 +22,17 @@ struct QueryGradientShared {
   static constexpr int kStagesBytes = Tile::kStages * kStageBytes;
   static constexpr int kRowOffset = Tile::kRowsOverlayStages ? 0 : kStagesBytes;  // Q, then dY
   static constexpr int kFactorOffset = Tile::kRowsOverlayStages ? kStagesBytes : kStagesBytes + 2 * kRowBytes;
-  static constexpr int kBytes = kFactorOffset + Tile::kStages * kBlockRows * 4;
+  static constexpr int kGateOffset = kFactorOffset + Tile::kStages * kBlockRows * 4;
+  static constexpr int kBytes = kGateOffset + static_cast<int>(sizeof(RowGates<Tile::kRows>));
   static_assert(2 * kRowBytes <= kStagesBytes);
 };
 
-template <int kDim, int kDegree, bool kMasked, int kM, int kKeys>
+template <int kDim, int kDegree, Masking kMasking, int kM, int kKeys, int kRows>
 POWER_DEVICE void accumulate_dq(float (&dq)[kM][kDim / 8][4], float (&dot)[kM][2],
                                 const uint32_t (&q)[kM][kDim / 16][4], const uint32_t (&dy)[kM][kDim / 16][4],
                                 const float (&row_scale)[kM][2], const float (&delta)[kM][2], const QuadraticArgs& args,
-                                const GateArrays& gates, uint32_t k_tile, uint32_t v_tile, const float* factors,
-                                float block_factor, int key0, int first_key, int first_token, int warp_row0, int lane) {
+                                const RowGates<kRows>& rows, uint32_t k_tile, uint32_t v_tile, const float* factors,
+                                float block_factor, int key0, int first_key, int tile_row0, int lane) {
   float s[kM][kKeys / 8][4] = {}, x[kM][kKeys / 8][4] = {};
   k_tile += key0 * Image<kDim>::kRowBytes;  // within a block of 64 rows: the swizzle repeats
   v_tile += key0 * Image<kDim>::kRowBytes;
@@ -41,16 +42,19 @@ POWER_DEVICE void accumulate_dq(float (&dq)[kM][kDim / 8][4], float (&dot)[kM][2
   for (int m = 0; m < kM; ++m) {
     POWER_UNROLL
     for (int half = 0; half < 2; ++half) {
-      [[maybe_unused]] RowGate row(args, gates, first_token, kMasked ? warp_row0 + 16 * m + 8 * half + lane / 4 : 0);
+      [[maybe_unused]] const int row = tile_row0 + 16 * m + 8 * half + lane / 4;
       POWER_UNROLL
       for (int block = 0; block < kKeys / 8; ++block) {
         POWER_UNROLL
         for (int i = 0; i < 2; ++i) {
           const int column = key0 + 8 * block + 2 * (lane % 4) + i;
           float weight = factors[column] * block_factor;
-          if constexpr (kMasked) {
-            weight = args.gated ? exp2_approx(row.log2_gate - factors[column]) : 1.0f;
-            if (!row.sees(first_key + column)) weight = 0.0f;
+          if constexpr (kMasking == Masking::kExact) {
+            weight = exp2_approx(rows.log2_gate[row] - factors[column]);
+            if (first_key + column < rows.segment[row]) weight = 0.0f;
+          }
+          if constexpr (kMasking != Masking::kNone) {
+            if (first_key + column > rows.token[row]) weight = 0.0f;
           }
           const float score = s[m][block][2 * half + i];
           const float u = power_weight<kDegree>(score, row_scale[m][half], weight, args.degree);
@@ -79,6 +83,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   POWER_SHARED_MEMORY(shared);
   const uint32_t base = shared_address(shared);
   float* factors = reinterpret_cast<float*>(shared + Shared::kFactorOffset);
+  auto& rows = *reinterpret_cast<RowGates<Tile::kRows>*>(shared + Shared::kGateOffset);
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   const HeadIndex head(args, blockIdx.x);
   const GateArrays gates = head.gates(args);
@@ -90,6 +95,9 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   const RowView k_view = head.keys(args.k), v_view = head.keys(args.v);
   const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
 
+  const KeyBlocks blocks = find_key_blocks<kThreads>(args, gates, first_token, last_token, thread);
+  const bool mild = gates_are_mild(args, gates, first_token, blocks.end * kBlockRows - 1);
+
   FloatPair block_sum = reference;
   auto load_stage = [&](int block) {
     const int stage = block % Tile::kStages;
@@ -98,9 +106,9 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
                                                 args.head_dim, thread);
     load_tile_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, FastDivisor(),
                                                 block * kBlockRows, args.keys, args.head_dim, thread);
-    const bool masked = (block + 1) * kBlockRows > first_token + 1;
-    load_key_factors(args, gates, factors + stage * kBlockRows, block, masked, reference, thread);
-    if (args.gated && !masked) block_sum = gates.sum[block * kBlockRows + kBlockRows - 1];
+    const bool exact = !mild && block >= blocks.before;
+    load_key_factors(args, gates, factors + stage * kBlockRows, block, exact, reference, thread);
+    if (args.gated) block_sum = gates.sum[block * kBlockRows + kBlockRows - 1];
   };
 
   const uint32_t q_tile = base + Shared::kRowOffset, dy_tile = q_tile + Shared::kRowBytes;
@@ -108,7 +116,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
                                                args.head_dim, thread);
   load_tile_async<kDim, Tile::kRows, kThreads>(dy_tile, head.rows(args.dy, args), args.group, row0, args.rows,
                                                args.head_dim, thread);
-  const KeyBlocks blocks = find_key_blocks<kThreads>(args, gates, first_token, last_token, thread);
+  rows.load(args, gates, reference, row0, thread);
   if (!args.gated) {
     for (int i = thread; i < Tile::kStages * kBlockRows; i += kThreads) factors[i] = 1.0f;
   }
@@ -144,6 +152,23 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   }
 
   float dq[kM][kDim / 8][4] = {}, dot[kM][2] = {};
+  const int warp_last_token = rows.token[16 * kM * (warp + 1) - 1];
+  const auto to_own_gates = [&] {  // from the first token's gate to each row's own
+    if (!args.gated) return;
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const float factor = rows.factor(16 * (kM * warp + m) + 8 * half + lane / 4, first_token);
+        dot[m][half] *= factor;
+        POWER_UNROLL
+        for (int c = 0; c < kDim / 8; ++c) {
+          dq[m][c][2 * half] *= factor;
+          dq[m][c][2 * half + 1] *= factor;
+        }
+      }
+    }
+  };
   for (int block = blocks.begin; block < blocks.end; ++block) {
     cp_async_wait<0>();
     sync_block();
@@ -154,38 +179,28 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
     const uint32_t k_tile = base + stage * Shared::kStageBytes, v_tile = k_tile + Image<kDim>::kBlockBytes;
     const float* stage_factors = factors + stage * kBlockRows;
     constexpr int kKeys = Tile::kBackwardKeys;
-    if (block < blocks.before) {
-      POWER_ROLLED
-      for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
-        accumulate_dq<kDim, kDegree, false, kM, kKeys>(dq, dot, q, dy, row_scale, delta, args, gates, k_tile, v_tile,
-                                                       stage_factors, block_factor, key0, first_key, first_token,
-                                                       warp_row0, lane);
-      }
-    } else {
-      if (args.gated && block == blocks.before) {
-        POWER_UNROLL
-        for (int m = 0; m < kM; ++m) {
-          POWER_UNROLL
-          for (int half = 0; half < 2; ++half) {
-            const RowGate row(args, gates, first_token, warp_row0 + 16 * m + 8 * half + lane / 4);
-            const float factor = row.factor(first_token);
-            dot[m][half] *= factor;
-            POWER_UNROLL
-            for (int c = 0; c < kDim / 8; ++c) {
-              dq[m][c][2 * half] *= factor;
-              dq[m][c][2 * half + 1] *= factor;
-            }
-          }
-        }
-      }
-      POWER_ROLLED
-      for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
-        accumulate_dq<kDim, kDegree, true, kM, kKeys>(dq, dot, q, dy, row_scale, delta, args, gates, k_tile, v_tile,
-                                                      stage_factors, 1.0f, key0, first_key, first_token, warp_row0,
-                                                      lane);
+    if (!mild && block == blocks.before) to_own_gates();
+    const int tile_row0 = 16 * kM * warp;
+    POWER_ROLLED
+    for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
+      if (block < blocks.before) {
+        accumulate_dq<kDim, kDegree, Masking::kNone, kM, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
+                                                                v_tile, stage_factors, block_factor, key0, first_key,
+                                                                tile_row0, lane);
+      } else if (first_key + key0 > warp_last_token) {
+        continue;  // all masked
+      } else if (mild) {
+        accumulate_dq<kDim, kDegree, Masking::kShare, kM, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
+                                                                 v_tile, stage_factors, block_factor, key0, first_key,
+                                                                 tile_row0, lane);
+      } else {
+        accumulate_dq<kDim, kDegree, Masking::kExact, kM, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
+                                                                 v_tile, stage_factors, 1.0f, key0, first_key,
+                                                                 tile_row0, lane);
       }
     }
   }
+  if (mild) to_own_gates();
 
   float factor[kM][2];
   POWER_UNROLL
@@ -251,18 +266,18 @@ POWER_DEVICE float key_log2_gate(const QuadraticArgs& args, const GateArrays& ga
   return args.gated && key < last_key ? difference(gates.sum[key], gates.sum[last_key]) : 0.0f;
 }
 
-template <int kDim, int kDegree, bool kMasked, int kM, int kQueries>
+template <int kDim, int kDegree, Masking kMasking, int kM, int kQueries>
 POWER_DEVICE void accumulate_dkdv(float (&dk)[kM][kDim / 8][4], float (&dv)[kM][kDim / 8][4], float (&dot)[kM][2],
                                   const QuadraticArgs& args, const GateArrays& gates, int last_key, uint32_t k_tile,
                                   uint32_t v_tile, uint32_t q_tile, uint32_t dy_tile, const RowColumns& columns,
-                                  float block_factor, int query0, int tile_row0, int first_key, int lane) {
+                                  float block_factor, int row0, int query0, int tile_row0, int first_key, int lane) {
   float s[kM][kQueries / 8][4] = {}, x[kM][kQueries / 8][4] = {};
   q_tile += query0 * Image<kDim>::kRowBytes;  // within a block of 64 rows: the swizzle repeats
   dy_tile += query0 * Image<kDim>::kRowBytes;
   multiply_kmajor<kDim>(s, k_tile, tile_row0, q_tile, 0, lane);
   multiply_kmajor<kDim>(x, v_tile, tile_row0, dy_tile, 0, lane);
   [[maybe_unused]] float key_gate[kM][2];
-  if constexpr (kMasked) {
+  if constexpr (kMasking == Masking::kExact) {
     POWER_UNROLL
     for (int m = 0; m < kM; ++m) {
       POWER_UNROLL
@@ -283,10 +298,13 @@ POWER_DEVICE void accumulate_dkdv(float (&dk)[kM][kDim / 8][4], float (&dv)[kM][
         POWER_UNROLL
         for (int half = 0; half < 2; ++half) {
           float weight = column_weight;
-          if constexpr (kMasked) {
-            const int key = first_key + tile_row0 + 16 * m + 8 * half + lane / 4;
-            if (args.gated) weight *= exp2_approx(columns.log2_gate[column] - key_gate[m][half]);
-            if (key > columns.token[column] || key < columns.segment[column]) weight = 0.0f;
+          [[maybe_unused]] const int key = first_key + tile_row0 + 16 * m + 8 * half + lane / 4;
+          if constexpr (kMasking == Masking::kExact) {
+            weight *= exp2_approx(columns.log2_gate[column] - key_gate[m][half]);
+            if (key < columns.segment[column]) weight = 0.0f;
+          }
+          if constexpr (kMasking != Masking::kNone) {  // key > token of the row, without a division
+            if (row0 + column < (key - args.first_key) * static_cast<int>(args.group.divisor)) weight = 0.0f;
           }
           float& score = s[m][block][2 * half + i];
           const float u = power_weight<kDegree>(score, row_scale, weight, args.degree);
@@ -371,10 +389,21 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
   const QueryBlocks blocks = find_query_blocks<kThreads>(args, gates, first_key, last_key, thread);
   const int clear_count = blocks.end - blocks.clear, count = clear_count + blocks.clear - blocks.masked;
 
+  const auto first_row_of = [&](int step) {
+    return (step < clear_count ? blocks.clear + step : blocks.masked + step - clear_count) * kBlockRows;
+  };
+  // The masked rows and the keys together decide how their gates are applied.
+  const int masked_row = blocks.masked * kBlockRows, clear_row = blocks.clear * kBlockRows;
+  const int masked_token = token_of_row(args, masked_row < args.rows ? masked_row : args.rows - 1);
+  const int clear_token = token_of_row(args, clear_row < args.rows ? clear_row : args.rows - 1);
+  const bool mild =
+      count == clear_count || gates_are_mild(args, gates, masked_token < first_key ? masked_token : first_key,
+                                             clear_token > last_key ? clear_token : last_key);
+
   FloatPair block_sum = reference;  // c at the first token of the block in flight
   auto load_stage = [&](int step) {
-    const bool masked = step >= clear_count;
-    const int row0 = (masked ? blocks.masked + step - clear_count : blocks.clear + step) * kBlockRows;
+    const bool exact = !mild && step >= clear_count;
+    const int row0 = first_row_of(step);
     const uint32_t tile = base + Shared::kStageOffset + step % Tile::kStages * Shared::kStageBytes;
     load_tile_async<kDim, kBlockRows, kThreads>(tile, q_view, args.group, row0, args.rows, args.head_dim, thread);
     load_tile_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, dy_view, args.group, row0, args.rows,
@@ -383,27 +412,28 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
     const int64_t offset = int64_t{head.head} * args.padded_rows + row0;
     if (thread < kBlockRows / 4) {
       cp_async_16(shared_address(stage.delta + 4 * thread), args.delta + offset + 4 * thread, true);
-      if (!masked) cp_async_16(shared_address(stage.weight + 4 * thread), args.row_weight + offset + 4 * thread, true);
+      if (!exact) cp_async_16(shared_address(stage.weight + 4 * thread), args.row_weight + offset + 4 * thread, true);
     }
-    if (thread < kBlockRows && (masked || kDegree == kAnyDegree)) {
+    if (thread < kBlockRows && (exact || kDegree == kAnyDegree)) {
       const int row = row0 + thread;
       const int64_t index = int64_t{head.head} * args.rows + row;
       const bool valid = row < args.rows;
       if constexpr (kDegree == kAnyDegree) stage.row_scale[thread] = valid ? args.row_scale[index] : 0.0f;
-      if (masked) {
-        const int token = valid ? token_of_row(args, row) : -1;  // -1 sees no key
+      if (exact) {
+        const int token = token_of_row(args, valid ? row : args.rows - 1);
         stage.weight[thread] = valid ? args.inverse[index] : 0.0f;
-        stage.token[thread] = token;
-        stage.segment[thread] = valid && args.gated ? gates.segment[token] : 0;
-        stage.log2_gate[thread] = valid && args.gated ? difference(gates.sum[token], reference) : 0.0f;
+        stage.segment[thread] = gates.segment[token];
+        stage.log2_gate[thread] = difference(gates.sum[token], reference);
       }
     }
-    if (args.gated && !masked) block_sum = gates.sum[token_of_row(args, row0)];
+    if (args.gated) block_sum = gates.sum[token_of_row(args, row0)];
   };
 
   if (count > 0) load_stage(0);
   cp_async_commit();
   float dk[kM][kDim / 8][4] = {}, dv[kM][kDim / 8][4] = {}, dot[kM][2] = {};
+  // The first query row that sees one of the warp's keys.
+  const int warp_first_row = (first_key + tile_row0 - args.first_key) * static_cast<int>(args.group.divisor);
   const auto to_own_gates = [&] {  // from the last key's gate to each key's own
     if (!args.gated) return;
     POWER_UNROLL
@@ -434,25 +464,29 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
     const uint32_t q_tile = base + Shared::kStageOffset + step % Tile::kStages * Shared::kStageBytes;
     const uint32_t dy_tile = q_tile + Image<kDim>::kBlockBytes;
     const RowColumns& stage = columns[step % Tile::kStages];
+    const int row0 = first_row_of(step);
+    if (!mild && step == clear_count) to_own_gates();
     constexpr int kQueries = Tile::kQueries;
-    if (step < clear_count) {
-      POWER_ROLLED
-      for (int query0 = 0; query0 < kBlockRows; query0 += kQueries) {
-        accumulate_dkdv<kDim, kDegree, false, kM, kQueries>(dk, dv, dot, args, gates, last_key, base,
-                                                            base + Shared::kVOffset, q_tile, dy_tile, stage,
-                                                            block_factor, query0, tile_row0, first_key, lane);
-      }
-    } else {
-      if (step == clear_count) to_own_gates();
-      POWER_ROLLED
-      for (int query0 = 0; query0 < kBlockRows; query0 += kQueries) {
-        accumulate_dkdv<kDim, kDegree, true, kM, kQueries>(dk, dv, dot, args, gates, last_key, base,
-                                                           base + Shared::kVOffset, q_tile, dy_tile, stage, 1.0f,
-                                                           query0, tile_row0, first_key, lane);
+    POWER_ROLLED
+    for (int query0 = 0; query0 < kBlockRows; query0 += kQueries) {
+      if (step < clear_count) {
+        accumulate_dkdv<kDim, kDegree, Masking::kNone, kM, kQueries>(
+            dk, dv, dot, args, gates, last_key, base, base + Shared::kVOffset, q_tile, dy_tile, stage, block_factor,
+            row0, query0, tile_row0, first_key, lane);
+      } else if (row0 + query0 + kQueries <= warp_first_row) {
+        continue;  // all masked
+      } else if (mild) {
+        accumulate_dkdv<kDim, kDegree, Masking::kShare, kM, kQueries>(
+            dk, dv, dot, args, gates, last_key, base, base + Shared::kVOffset, q_tile, dy_tile, stage, block_factor,
+            row0, query0, tile_row0, first_key, lane);
+      } else {
+        accumulate_dkdv<kDim, kDegree, Masking::kExact, kM, kQueries>(dk, dv, dot, args, gates, last_key, base,
+                                                                      base + Shared::kVOffset, q_tile, dy_tile, stage,
+                                                                      1.0f, row0, query0, tile_row0, first_key, lane);
       }
     }
   }
-  if (count == clear_count) to_own_gates();
+  if (mild) to_own_gates();
   if (count == 0) {  // the tiles of k and v are waited for nowhere else
     cp_async_wait<0>();
     sync_block();

@@ -16,39 +16,42 @@ struct ForwardShared {
   static constexpr int kStagesBytes = Tile::kStages * kStageBytes;
   static constexpr int kRowOffset = Tile::kRowsOverlayStages ? 0 : kStagesBytes;
   static constexpr int kFactorOffset = Tile::kRowsOverlayStages ? kStagesBytes : kStagesBytes + kRowBytes;
-  static constexpr int kBytes = kFactorOffset + Tile::kStages * kBlockRows * 4;
+  static constexpr int kGateOffset = kFactorOffset + Tile::kStages * kBlockRows * 4;
+  static constexpr int kBytes = kGateOffset + static_cast<int>(sizeof(RowGates<Tile::kRows>));
   static_assert(kRowBytes <= kStagesBytes);
 };
 
 // n += P V and l += sum P for kKeys keys key0.. of a stage, P = s u with u from power_weight.
-// Keys before the tile take weight key factor * block_factor; masked ones exp2(c_i - c_j) where j is visible.
-template <int kDim, int kDegree, bool kMasked, int kM, int kKeys>
+template <int kDim, int kDegree, Masking kMasking, int kM, int kKeys, int kRows>
 POWER_DEVICE void accumulate_output(float (&n)[kM][kDim / 8][4], float (&l)[kM][2],
                                     const uint32_t (&q)[kM][kDim / 16][4], const float (&row_scale)[kM][2],
-                                    const QuadraticArgs& args, const GateArrays& gates, uint32_t k_tile,
+                                    const QuadraticArgs& args, const RowGates<kRows>& rows, uint32_t k_tile,
                                     uint32_t v_tile, const float* factors, float block_factor, int key0, int first_key,
-                                    int first_token, int warp_row0, int lane) {
+                                    int tile_row0, int lane) {
   float s[kM][kKeys / 8][4] = {};
   multiply_kmajor<kDim>(s, q, k_tile, key0, lane);
   POWER_UNROLL
   for (int m = 0; m < kM; ++m) {
     POWER_UNROLL
     for (int half = 0; half < 2; ++half) {
-      [[maybe_unused]] RowGate row(args, gates, first_token, kMasked ? warp_row0 + 16 * m + 8 * half + lane / 4 : 0);
+      [[maybe_unused]] const int row = tile_row0 + 16 * m + 8 * half + lane / 4;
       POWER_UNROLL
       for (int block = 0; block < kKeys / 8; ++block) {
         POWER_UNROLL
         for (int i = 0; i < 2; ++i) {
           const int column = key0 + 8 * block + 2 * (lane % 4) + i;
           float weight = factors[column] * block_factor;
-          if constexpr (kMasked) {
-            weight = args.gated ? exp2_approx(row.log2_gate - factors[column]) : 1.0f;
-            if (!row.sees(first_key + column)) weight = 0.0f;
+          if constexpr (kMasking == Masking::kExact) {
+            weight = exp2_approx(rows.log2_gate[row] - factors[column]);
+            if (first_key + column < rows.segment[row]) weight = 0.0f;
+          }
+          if constexpr (kMasking != Masking::kNone) {
+            if (first_key + column > rows.token[row]) weight = 0.0f;
           }
           float& score = s[m][block][2 * half + i];
           const float p = score * power_weight<kDegree>(score, row_scale[m][half], weight, args.degree);
           score = p;
-          if constexpr (!kMasked) l[m][half] += p;
+          if constexpr (kMasking == Masking::kNone) l[m][half] += p;
         }
       }
     }
@@ -60,7 +63,7 @@ POWER_DEVICE void accumulate_output(float (&n)[kM][kDim / 8][4], float (&l)[kM][
     for (int k = 0; k < kKeys / 16; ++k) {
       pack_a_fragment(p[m][k], s[m][2 * k], s[m][2 * k + 1]);
       // The first rows of a sequence have few keys: with l from the rounded weights, these sum to exactly 1.
-      if constexpr (kMasked) {
+      if constexpr (kMasking != Masking::kNone) {
         l[m][0] += (bf16_low(p[m][k][0]) + bf16_high(p[m][k][0])) + (bf16_low(p[m][k][2]) + bf16_high(p[m][k][2]));
         l[m][1] += (bf16_low(p[m][k][1]) + bf16_high(p[m][k][1])) + (bf16_low(p[m][k][3]) + bf16_high(p[m][k][3]));
       }
@@ -150,6 +153,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   POWER_SHARED_MEMORY(shared);
   const uint32_t base = shared_address(shared);
   float* factors = reinterpret_cast<float*>(shared + Shared::kFactorOffset);
+  auto& rows = *reinterpret_cast<RowGates<Tile::kRows>*>(shared + Shared::kGateOffset);
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   const HeadIndex head(args, blockIdx.x);
   const GateArrays gates = head.gates(args);
@@ -161,6 +165,9 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   const RowView k_view = head.keys(args.k), v_view = head.keys(args.v);
   const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
 
+  const KeyBlocks blocks = find_key_blocks<kThreads>(args, gates, first_token, last_token, thread);
+  const bool mild = gates_are_mild(args, gates, first_token, blocks.end * kBlockRows - 1);
+
   FloatPair block_sum = reference;  // c at the end of the block in flight
   auto load_stage = [&](int block) {
     const int stage = block % Tile::kStages;
@@ -169,14 +176,14 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
                                                 args.head_dim, thread);
     load_tile_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, FastDivisor(),
                                                 block * kBlockRows, args.keys, args.head_dim, thread);
-    const bool masked = (block + 1) * kBlockRows > first_token + 1;
-    load_key_factors(args, gates, factors + stage * kBlockRows, block, masked, reference, thread);
-    if (args.gated && !masked) block_sum = gates.sum[block * kBlockRows + kBlockRows - 1];
+    const bool exact = !mild && block >= blocks.before;
+    load_key_factors(args, gates, factors + stage * kBlockRows, block, exact, reference, thread);
+    if (args.gated) block_sum = gates.sum[block * kBlockRows + kBlockRows - 1];
   };
 
   load_tile_async<kDim, Tile::kRows, kThreads>(base + Shared::kRowOffset, head.rows(args.q, args), args.group, row0,
                                                args.rows, args.head_dim, thread);
-  const KeyBlocks blocks = find_key_blocks<kThreads>(args, gates, first_token, last_token, thread);
+  rows.load(args, gates, reference, row0, thread);
   if (!args.gated) {
     for (int i = thread; i < Tile::kStages * kBlockRows; i += kThreads) factors[i] = 1.0f;
   }
@@ -201,6 +208,23 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   if constexpr (kDegree == kAnyDegree) find_row_scale<kDim>(row_scale, q, args.key_max[head.head]);
 
   float n[kM][kDim / 8][4] = {}, l[kM][2] = {};
+  const int warp_last_token = rows.token[16 * kM * (warp + 1) - 1];
+  const auto to_own_gates = [&] {  // from the first token's gate to each row's own
+    if (!args.gated) return;
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const float factor = rows.factor(16 * (kM * warp + m) + 8 * half + lane / 4, first_token);
+        l[m][half] *= factor;
+        POWER_UNROLL
+        for (int c = 0; c < kDim / 8; ++c) {
+          n[m][c][2 * half] *= factor;
+          n[m][c][2 * half + 1] *= factor;
+        }
+      }
+    }
+  };
   for (int block = blocks.begin; block < blocks.end; ++block) {
     cp_async_wait<0>();
     sync_block();  // this block has landed, and nobody reads the stage that is filled next
@@ -211,38 +235,27 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
     const uint32_t k_tile = base + stage * Shared::kStageBytes, v_tile = k_tile + Image<kDim>::kBlockBytes;
     const float* stage_factors = factors + stage * kBlockRows;
     constexpr int kKeys = Tile::kForwardKeys;
-    if (block < blocks.before) {
-      POWER_UNROLL
-      for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
-        accumulate_output<kDim, kDegree, false, kM, kKeys>(n, l, q, row_scale, args, gates, k_tile, v_tile,
-                                                           stage_factors, block_factor, key0, first_key, first_token,
-                                                           warp_row0, lane);
-      }
-    } else {
-      if (args.gated && block == blocks.before) {  // from the first token's gate to each row's own
-        POWER_UNROLL
-        for (int m = 0; m < kM; ++m) {
-          POWER_UNROLL
-          for (int half = 0; half < 2; ++half) {
-            const RowGate row(args, gates, first_token, warp_row0 + 16 * m + 8 * half + lane / 4);
-            const float factor = row.factor(first_token);
-            l[m][half] *= factor;
-            POWER_UNROLL
-            for (int c = 0; c < kDim / 8; ++c) {
-              n[m][c][2 * half] *= factor;
-              n[m][c][2 * half + 1] *= factor;
-            }
-          }
-        }
-      }
-      POWER_UNROLL
-      for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
-        accumulate_output<kDim, kDegree, true, kM, kKeys>(n, l, q, row_scale, args, gates, k_tile, v_tile,
-                                                          stage_factors, 1.0f, key0, first_key, first_token, warp_row0,
-                                                          lane);
+    if (!mild && block == blocks.before) to_own_gates();
+    const int tile_row0 = 16 * kM * warp;
+    POWER_UNROLL
+    for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
+      if (block < blocks.before) {
+        accumulate_output<kDim, kDegree, Masking::kNone, kM, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
+                                                                    stage_factors, block_factor, key0, first_key,
+                                                                    tile_row0, lane);
+      } else if (first_key + key0 > warp_last_token) {
+        continue;  // all masked
+      } else if (mild) {
+        accumulate_output<kDim, kDegree, Masking::kShare, kM, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
+                                                                     stage_factors, block_factor, key0, first_key,
+                                                                     tile_row0, lane);
+      } else {
+        accumulate_output<kDim, kDegree, Masking::kExact, kM, kKeys>(
+            n, l, q, row_scale, args, rows, k_tile, v_tile, stage_factors, 1.0f, key0, first_key, tile_row0, lane);
       }
     }
   }
+  if (mild) to_own_gates();
 
   float r[kM][2];
   POWER_UNROLL

@@ -82,28 +82,48 @@ POWER_DEVICE KeyBlocks find_key_blocks(const QuadraticArgs& args, const GateArra
   return blocks;
 }
 
-// What a thread keeps of a query row for masked key blocks and for the change from reference to own gate.
-struct RowGate {
-  int token, segment;
-  float log2_gate;  // relative to the tile's first token
-
-  POWER_DEVICE RowGate(const QuadraticArgs& args, const GateArrays& gates, int first_token, int row) {
-    token = token_of_row(args, row < args.rows ? row : args.rows - 1);
-    segment = args.gated ? gates.segment[token] : 0;
-    log2_gate = args.gated ? difference(gates.sum[token], gates.sum[first_token]) : 0.0f;
-  }
-  // Of a key before (or at) the first token, beyond that key's own factor.
-  POWER_DEVICE float factor(int first_token) const { return segment > first_token ? 0.0f : exp2_approx(log2_gate); }
-  POWER_DEVICE bool sees(int key) const { return key <= token && key >= segment; }
+// How a block of scores gets its gates and its mask.
+enum class Masking {
+  kNone,   // every key precedes every row: factor of the key, relative to the tile's reference token
+  kShare,  // the same factors, and a mask: the gates inside the tile are mild enough for factors above 1
+  kExact,  // exp2(c_i - c_j) of each pair, and a mask that knows of segments
 };
 
-// Fills a stage's 64 key factors. Blocks before the tile: exp2(c at the block's end - c_j), by cp.async; masked blocks:
-// c_j relative to the first token.
+// Factors above 1 stay below 2^64 where the gates change less than this over a tile.
+inline constexpr float kMildLog2 = -64.0f;
+
+// Whether tokens first..last lie in one segment with mild gates.
+POWER_DEVICE bool gates_are_mild(const QuadraticArgs& args, const GateArrays& gates, int first, int last) {
+  return !args.gated || (gates.segment[last] <= first && difference(gates.sum[last], gates.sum[first]) > kMildLog2);
+}
+
+// The rows of a tile, in shared memory.
+template <int kRows>
+struct RowGates {
+  int token[kRows], segment[kRows];
+  float log2_gate[kRows];  // relative to the tile's first token
+
+  POWER_DEVICE void load(const QuadraticArgs& args, const GateArrays& gates, const FloatPair& reference, int row0,
+                         int thread) {
+    if (thread >= kRows) return;
+    const int row = row0 + thread < args.rows ? row0 + thread : args.rows - 1;
+    token[thread] = token_of_row(args, row);
+    segment[thread] = args.gated ? gates.segment[token[thread]] : 0;
+    log2_gate[thread] = args.gated ? difference(gates.sum[token[thread]], reference) : 0.0f;
+  }
+  // Of a key before (or at) the first token, beyond that key's own factor.
+  POWER_DEVICE float factor(int row, int first_token) const {
+    return segment[row] > first_token ? 0.0f : exp2_approx(log2_gate[row]);
+  }
+};
+
+// Fills a stage's 64 key factors: exp2(c at the block's end - c_j), by cp.async, or, for Masking::kExact, c_j relative
+// to the reference.
 POWER_DEVICE void load_key_factors(const QuadraticArgs& args, const GateArrays& gates, float* factors, int block,
-                                   bool masked, const FloatPair& reference, int thread) {
+                                   bool exact, const FloatPair& reference, int thread) {
   if (!args.gated) return;
   const int key0 = block * kBlockRows;
-  if (!masked) {
+  if (!exact) {
     if (thread < kBlockRows / 4)
       cp_async_16(shared_address(factors + 4 * thread), gates.key_decay + key0 + 4 * thread, true);
   } else if (thread < kBlockRows) {

@@ -123,7 +123,7 @@ void run_block(std::mt19937& random) {
       }
       progress += block.warps[warp].generation;
     }
-    progress += block.generation + block.arrived;
+    progress += block.generation * threads + block.arrived;
     if (live && progress == last_progress) {
       std::string where;
       for (size_t w = 0; w < block.warps.size(); ++w) where += " " + std::to_string(block.warps[w].arrived);
