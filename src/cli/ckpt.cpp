@@ -158,8 +158,8 @@ int run_diff(const Arguments& arguments) {
   if (difference.equal()) {
     std::cout << "bitwise equal\n";
   } else {
-    std::cout << difference.tensor_differences.size() << " tensors and " << difference.state_differences.size()
-              << " other values differ\n";
+    std::cout << "differing tensors " << difference.tensor_differences.size() << ", other values "
+              << difference.state_differences.size() << "\n";
   }
   return difference.equal() ? kSame : kDifferent;
 }

@@ -10,11 +10,11 @@
 namespace power::train {
 namespace {
 
-// The first of 1, 2, 5, 10 times a power of ten that is at least `step`.
+// 1, 2, 5 or 10 times a power of ten, whichever is nearest to `step` by ratio.
 double round_step(double step) {
   const double power = std::pow(10.0, std::floor(std::log10(step)));
-  for (const double factor : {1.0, 2.0, 5.0}) {
-    if (factor * power >= step * (1 - 1e-9)) return factor * power;
+  for (const auto& [factor, next] : {std::pair(1.0, 2.0), std::pair(2.0, 5.0), std::pair(5.0, 10.0)}) {
+    if (step < std::sqrt(factor * next) * power) return factor * power;
   }
   return 10 * power;
 }
@@ -38,13 +38,15 @@ double Axis::pixel(double value) const {
 std::vector<double> Axis::ticks(int wanted) const {
   const double step = round_step((high - low) / wanted);
   if (!logarithmic || high / low < 4) return multiples(low, high, step);
-  // 1, 2, 5 of every decade, or powers of ten where that is too many.
-  std::vector<double> values;
+  // Fewer values of each decade, the more decades there are.
   const double decades = std::log10(high / low);
+  const std::vector<double> factors = decades < 1.2 ? std::vector<double>{1, 1.5, 2, 3, 4, 5, 7}
+                                      : decades < 3 ? std::vector<double>{1, 2, 5}
+                                                    : std::vector<double>{1};
+  std::vector<double> values;
   for (double power = std::pow(10.0, std::floor(std::log10(low))); power <= high; power *= 10) {
-    for (const double factor : {1.0, 2.0, 5.0}) {
-      const double value = factor * power;
-      if (value >= low && value <= high && (factor == 1.0 || decades < 3)) values.push_back(value);
+    for (const double factor : factors) {
+      if (factor * power >= low && factor * power <= high) values.push_back(factor * power);
     }
   }
   return values;

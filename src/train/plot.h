@@ -30,7 +30,8 @@ struct NamedHistory {
 // The picture itself: the loss of each step lightly, its moving average strongly, validation as marked points.
 std::string plot_svg(const std::vector<NamedHistory>& runs, const PlotOptions& options);
 
-// Mean of the points around each one: 1% of their number on either side, fewer at the ends so that it stays centred.
+// Mean of the points around each one: 1% of their number on either side. At the steep beginning fewer, so that it stays
+// centred; at the end those that are there.
 std::vector<double> smoothed_loss(const std::vector<MetricsPoint>& points);
 
 }  // namespace power::train
