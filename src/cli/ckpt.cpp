@@ -33,6 +33,7 @@ std::string summary_text(const json& summary) {
   std::string text;
   if (!summary.is_object()) return text;
   for (const auto& [key, value] : summary.items()) {
+    if (key == "step") continue;  // has its own column
     const std::string shown = value.is_number_float() ? format_number("%.5g", value.get<double>())
                                                       : value.dump(-1, ' ', true, json::error_handler_t::replace);
     text += (text.empty() ? "" : "  ") + key + " " + shown;
