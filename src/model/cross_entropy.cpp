@@ -22,6 +22,13 @@ int64_t default_rows(const Tensor& hidden, int64_t vocab_size) {
   return std::max<int64_t>(64, bytes / (4 * vocab_size) / 64 * 64);
 }
 
+// a (n,C) @ b (C,V) in `dtype`, the sums not rounded to the operands' dtype where the device's library can.
+Tensor full_product(const Tensor& a, const Tensor& b, torch::Dtype dtype) {
+  if (a.scalar_type() == dtype) return at::mm(a, b);
+  if (a.is_cuda() && dtype == torch::kFloat32) return at::mm(a, b, torch::kFloat32);
+  return at::mm(a, b).to(dtype);
+}
+
 // dweight (V,C) += alpha * dlogits^T (V,n) @ hidden (n,C), with dlogits and hidden in the compute dtype.
 void add_weight_gradient(Tensor& dweight, const Tensor& dlogits, const Tensor& hidden, double alpha) {
   const Tensor left = dlogits.t();
@@ -50,22 +57,17 @@ class CrossEntropySum : public torch::autograd::Function<CrossEntropySum> {
       const int64_t count = std::min(rows, hidden.size(0) - begin);
       const Tensor h = hidden.narrow(0, begin, count).to(compute);
       const Tensor target = targets.narrow(0, begin, count).unsqueeze(1);
-      Tensor logits = at::mm(h, cast.t());
-      const bool half_on_cuda = logits.is_cuda() && compute != dtype;
-      Tensor log_p = at::_log_softmax(half_on_cuda ? logits : logits.to(dtype), 1, half_on_cuda);
+      Tensor log_p = at::_log_softmax(full_product(h, cast.t(), dtype), 1, false);
       loss.sub_(log_p.gather(1, target).sum());
       if (!with_gradient) continue;
-      // d loss / d logits = softmax - onehot(target), in the memory of the logits
-      if (compute == dtype) {
-        logits = at::exp_(log_p);
-      } else {
-        at::exp_out(logits, log_p);
-      }
-      logits.scatter_(1, target, logits.gather(1, target).sub_(1));
-      if (scale != 1) logits.mul_(scale);
+      // d loss / d logits = softmax - onehot(target); the one is subtracted before the rounding to the compute dtype
+      Tensor dlogits = log_p.exp_();
+      dlogits.scatter_(1, target, dlogits.gather(1, target).sub_(1));
+      if (scale != 1) dlogits.mul_(scale);
+      dlogits = dlogits.to(compute);
       Tensor dh = dhidden.narrow(0, begin, count);
-      at::mm_out(dh, logits, cast);
-      add_weight_gradient(dweight, logits, h, 1 / scale);
+      at::mm_out(dh, dlogits, cast);
+      add_weight_gradient(dweight, dlogits, h, 1 / scale);
     }
     if (with_gradient) ctx->save_for_backward({dhidden, dweight});
     ctx->saved_data["scale"] = scale;

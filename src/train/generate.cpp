@@ -4,6 +4,7 @@
 
 #include <iostream>
 
+#include "data/tokenizer.h"
 #include "train/device.h"
 #include "train/generation.h"
 #include "train/run_state.h"

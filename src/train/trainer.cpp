@@ -59,7 +59,7 @@ int64_t Trainer::tokens_per_step() const {
 }
 
 void Trainer::resume(const checkpoint::Reader& reader) {
-  progress_ = restore(reader, model_, *optimizer_, device_);
+  progress_ = restore(reader, model_, *optimizer_, scaler_, device_);
   last_checkpoint_ = reader.path();
 }
 
@@ -228,7 +228,7 @@ std::string Trainer::stop_reason() const {
 void Trainer::open_logs() {
   const std::filesystem::path folder = config_.out_dir;
   metrics_.emplace(folder / "metrics.jsonl", progress_.step);
-  if (config_.tensorboard) tensorboard_.emplace(folder / "tb");
+  if (config_.tensorboard) tensorboard_.emplace(folder / "tb", progress_.step);
 }
 
 void Trainer::run() {
