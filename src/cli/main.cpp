@@ -103,7 +103,8 @@ int run(const Words& words) {
     std::cout.flush();
     return code;
   } catch (const Error& error) {
-    log_error(error.what());
+    // Stopping on request is no failure.
+    log_message(error.kind() == ErrorKind::kPreempted ? LogLevel::kWarning : LogLevel::kError, error.what());
     return exit_code(error, command);
   } catch (const std::ios_base::failure&) {
     if (errno == EPIPE) return 0;
