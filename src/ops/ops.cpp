@@ -32,4 +32,38 @@ at::Tensor power_attention_step(const at::Tensor& q, const at::Tensor& k, const 
   return y;
 }
 
+std::tuple<at::Tensor, at::Tensor> attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                             const OptTensor& log_g, int64_t degree, std::optional<double> scale,
+                                             bool normalize) {
+  static const auto op = find_op<AttentionSignature>("power_attention::attention");
+  return op.call(q, k, v, log_g, degree, scale, normalize);
+}
+
+std::tuple<at::Tensor, at::Tensor> update_state(const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
+                                                int64_t degree, std::optional<int64_t> chunk_size) {
+  static const auto op = find_op<UpdateStateSignature>("power_attention::update_state");
+  return op.call(k, v, log_g, degree, chunk_size);
+}
+
+std::tuple<at::Tensor, at::Tensor> discumsum(const at::Tensor& x, const OptTensor& log_decay,
+                                             const OptTensor& initial) {
+  static const auto op = find_op<DiscumsumSignature>("power_attention::discumsum");
+  return op.call(x, log_decay, initial);
+}
+
+std::tuple<at::Tensor, at::Tensor> query_state(const at::Tensor& q, const at::Tensor& state, const at::Tensor& key_sum,
+                                               const OptTensor& log_g, int64_t degree, std::optional<double> scale,
+                                               std::optional<int64_t> chunk_size) {
+  static const auto op = find_op<QueryStateSignature>("power_attention::query_state");
+  return op.call(q, state, key_sum, log_g, degree, scale, chunk_size);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> make_inputs(int64_t batch, int64_t seq_len, int64_t heads,
+                                                                       int64_t head_dim, int64_t group,
+                                                                       at::ScalarType dtype, bool gated, int64_t seed,
+                                                                       std::optional<at::Device> device) {
+  static const auto op = find_op<MakeInputsSignature>("power_attention::make_inputs");
+  return op.call(batch, seq_len, heads, head_dim, group, dtype, gated, seed, device);
+}
+
 }  // namespace power::ops

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
 
 #include <cstdint>
 #include <optional>
@@ -44,5 +45,38 @@ struct StepState {
 at::Tensor power_attention_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                                 StepState& past, int64_t degree = 2, std::optional<double> scale = {},
                                 int64_t switch_over = 256, const std::string& normalize = "sum");
+
+// The parts of the operator, each with gradients. Results that are not normalised are float32 (float64 for float64).
+//
+// The quadratic form: y (B,TQ,HQ,E) and l_i = sum_j w_ij (B,TQ,HQ); without `normalize` y is the numerator.
+std::tuple<at::Tensor, at::Tensor> attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                             const OptTensor& log_g, int64_t degree = 2,
+                                             std::optional<double> scale = {}, bool normalize = true);
+
+// What each chunk alone adds to the state, discounted to the chunk's end: state (B,N,H,F,E), key_sum (B,N,H,F), for
+// N = ceil(T / chunk_size) chunks (one without chunk_size; the last may be shorter).
+std::tuple<at::Tensor, at::Tensor> update_state(const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
+                                                int64_t degree = 2, std::optional<int64_t> chunk_size = {});
+
+// Discounted cumulative sum over chunks: x (B,N,H,...) and log_decay (B,N,H), the sum of each chunk's log gates, give
+// the value before each chunk (B,N,H,...) and the one after the last (B,H,...), starting from `initial` or zero.
+std::tuple<at::Tensor, at::Tensor> discumsum(const at::Tensor& x, const OptTensor& log_decay = {},
+                                             const OptTensor& initial = {});
+
+// What the states before each chunk, state (B,N,H,F,E) and key_sum (B,N,H,F), give the chunk's queries: numerator y
+// (B,T,HQ,E) and denominator l (B,T,HQ), scale and gates included. Added to those of `attention` inside the chunk
+// (normalize false), y / l is the operator's result.
+std::tuple<at::Tensor, at::Tensor> query_state(const at::Tensor& q, const at::Tensor& state, const at::Tensor& key_sum,
+                                               const OptTensor& log_g, int64_t degree = 2,
+                                               std::optional<double> scale = {},
+                                               std::optional<int64_t> chunk_size = {});
+
+// q, k, v = randn / sqrt(D), log_g = logsigmoid(6.906768 + randn) (zero elements when not gated); q has heads * group
+// heads. The same values on every device, up to rounding to dtype.
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> make_inputs(int64_t batch, int64_t seq_len, int64_t heads,
+                                                                       int64_t head_dim, int64_t group = 1,
+                                                                       at::ScalarType dtype = at::kFloat,
+                                                                       bool gated = true, int64_t seed = 0,
+                                                                       std::optional<at::Device> device = {});
 
 }  // namespace power::ops

@@ -21,6 +21,8 @@ struct Problem {
   bool return_state;
 
   int64_t group() const { return query_heads / heads; }  // R
+  // Values that forward keeps for backward per row: the normaliser and, above degree 2, the row's scaling.
+  int64_t row_values() const { return degree > 2 ? 2 : 1; }
 };
 
 // Throws power::Error (what, found, do) on arguments that do not fit each other or are not supported.

@@ -30,6 +30,7 @@ class PowerAttentionFunction : public torch::autograd::Function<PowerAttentionFu
     ctx->saved_data["scale"] = scale;
     ctx->saved_data["chunk_size"] = chunk_size;
     ctx->saved_data["normalize"] = normalize;
+    ctx->saved_data["return_state"] = return_state;
     ctx->set_materialize_grads(false);
     if (!return_state) ctx->mark_non_differentiable({state, key_sum});
     return {y, state, key_sum};
@@ -43,7 +44,8 @@ class PowerAttentionFunction : public torch::autograd::Function<PowerAttentionFu
         op.call(dy, defined_or_none(grads[1]), defined_or_none(grads[2]), saved[0], saved[1], saved[2],
                 defined_or_none(saved[3]), defined_or_none(saved[4]), defined_or_none(saved[5]), saved[6], saved[7],
                 ctx->saved_data["degree"].toInt(), ctx->saved_data["scale"].toOptional<double>(),
-                ctx->saved_data["chunk_size"].toOptional<int64_t>(), ctx->saved_data["normalize"].toStringRef());
+                ctx->saved_data["chunk_size"].toOptional<int64_t>(), ctx->saved_data["normalize"].toStringRef(),
+                ctx->saved_data["return_state"].toBool());
     const auto present = [](const at::Tensor& input, const at::Tensor& gradient) {
       return input.defined() ? gradient : at::Tensor();
     };

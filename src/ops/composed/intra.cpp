@@ -9,7 +9,10 @@ namespace {
 
 // Query tokens per tile. Only the tile on the diagonal needs a factor per pair (and wastes its upper half); the keys
 // before it take one factor per key and one per row, through the last key before the tile.
-int64_t tile_tokens(const ChunkBatch& batch) { return batch.keys() <= 4096 ? 128 : 256; }
+int64_t tile_tokens(const ChunkBatch& batch) {
+  if (!batch.k.is_cuda()) return 64;
+  return batch.keys() <= 4096 ? 128 : 256;
+}
 
 // score^p, by multiplication; the result in `dtype`. power 0 gives an undefined tensor (a factor of one).
 at::Tensor power_of(const at::Tensor& score, int64_t power, at::ScalarType dtype) {
@@ -94,13 +97,8 @@ void backward_slice(const ChunkBatch& b, const at::Tensor& dn, const at::Tensor&
       at::Tensor score = product(q, k.transpose(1, 2), precision);
       at::Tensor slope = power_of(score, b.degree - 1, precision.real);  // score^{p-1} decay = d weight / d score / p
       const at::Tensor decay = b.gates.tile(t.first, t.first + t.tokens, score.options());
-      if (slope.defined()) {
-        if (b.degree == 2) slope = slope.clone();
-        multiply_pairs(slope, decay, b.group);
-      } else {
-        slope = at::ones_like(score);
-        multiply_pairs(slope, decay, b.group);
-      }
+      if (b.degree <= 2) slope = b.degree == 1 ? at::ones_like(score) : slope.clone();
+      multiply_pairs(slope, decay, b.group);
       const at::Tensor weights = operand_product(slope, score, precision.operand);
       const at::Tensor dweights = product(d, values.narrow(1, t.first, t.tokens).transpose(1, 2), precision);
       const at::Tensor dscore = operand_product(dweights, slope, precision.operand);

@@ -39,7 +39,7 @@ at::Tensor to_blocks(const at::Tensor& x, int64_t heads, int64_t first, int64_t 
 void from_blocks(const at::Tensor& blocks, at::Tensor& x, int64_t heads, int64_t first, int64_t chunks,
                  int64_t tokens) {
   at::Tensor target = block_view(x, heads, first, chunks, tokens);
-  target.copy_(blocks.view(target.sizes()));
+  target.copy_(blocks.reshape(target.sizes()));
 }
 
 }  // namespace power::ops

@@ -33,7 +33,9 @@ at::Tensor contract(const at::Tensor& x, const at::Tensor& u, const at::Tensor& 
 // Temporaries of one block in elements: features of its rows, and rows of the outer product.
 int64_t forward_elements(const ChunkBatch& b, int64_t rows) { return rows * state_dim(b.head_dim(), b.degree); }
 int64_t backward_elements(const ChunkBatch& b, int64_t rows) {
-  return rows * (state_dim(b.head_dim(), b.degree) + state_dim(b.head_dim(), b.degree - 1) * (b.value_dim() + 8));
+  // Features, the outer product, and the matrix that contracts it.
+  const int64_t outer = state_dim(b.head_dim(), b.degree - 1) * (b.value_dim() + 8);
+  return rows * (state_dim(b.head_dim(), b.degree) + outer) + b.head_dim() * outer;
 }
 
 at::Tensor ones_for(const ChunkBatch& b) {

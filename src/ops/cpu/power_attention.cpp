@@ -30,9 +30,9 @@ Tensor6 power_attention_backward(const at::Tensor& dy, const OptTensor& dstate, 
                                  const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                                  const OptTensor& initial_state, const OptTensor& initial_key_sum, const at::Tensor& y,
                                  const at::Tensor& r, int64_t degree, OptDouble scale, OptInt chunk_size,
-                                 std::string_view normalize) {
+                                 std::string_view normalize, bool return_state) {
   const Problem problem = check_problem(q, k, v, log_g, initial_state, initial_key_sum, degree, scale, chunk_size,
-                                        std::string(normalize), dstate.has_value() || dkey_sum.has_value());
+                                        std::string(normalize), return_state);
   auto out = composed::power_attention_backward(problem, dy, dstate, dkey_sum, q, k, v, log_g, initial_state,
                                                 initial_key_sum, y, r);
   return {out.dq, out.dk, out.dv, out.dlog_g, out.dinitial_state, out.dinitial_key_sum};

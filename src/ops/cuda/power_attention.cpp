@@ -3,9 +3,10 @@
 
 #include "ops/composed/power_attention.h"
 #include "ops/composed/step.h"
+#include "ops/cuda/quadratic_kernel.h"
 #include "ops/dispatch.h"
 
-// CUDA key: a fused kernel where one is compiled for the shape, else the composed forms.
+// CUDA key: a fused kernel where one serves the call, else the composed forms.
 namespace power::ops::cuda {
 namespace {
 
@@ -14,6 +15,10 @@ Tensor4 power_attention_forward(const at::Tensor& q, const at::Tensor& k, const 
                                 OptDouble scale, OptInt chunk_size, std::string_view normalize, bool return_state) {
   const Problem problem = check_problem(q, k, v, log_g, initial_state, initial_key_sum, degree, scale, chunk_size,
                                         std::string(normalize), return_state);
+  if (quadratic_kernel_serves(problem, q, initial_state.has_value())) {
+    auto [y, r] = quadratic_forward(problem, q, k, v, log_g);
+    return {y, at::empty({0}, r.options()), at::empty({0}, r.options()), r};
+  }
   auto out = composed::power_attention_forward(problem, q, k, v, log_g, initial_state, initial_key_sum);
   return {out.y, out.state, out.key_sum, out.r};
 }
@@ -30,9 +35,14 @@ Tensor6 power_attention_backward(const at::Tensor& dy, const OptTensor& dstate, 
                                  const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                                  const OptTensor& initial_state, const OptTensor& initial_key_sum, const at::Tensor& y,
                                  const at::Tensor& r, int64_t degree, OptDouble scale, OptInt chunk_size,
-                                 std::string_view normalize) {
+                                 std::string_view normalize, bool return_state) {
   const Problem problem = check_problem(q, k, v, log_g, initial_state, initial_key_sum, degree, scale, chunk_size,
-                                        std::string(normalize), dstate.has_value() || dkey_sum.has_value());
+                                        std::string(normalize), return_state);
+  if (quadratic_kernel_serves(problem, q, initial_state.has_value())) {
+    auto [dq, dk, dv, dlog_g] = quadratic_backward(problem, dy, q, k, v, log_g, y, r);
+    const at::Tensor none = at::empty({0}, r.options());
+    return {dq, dk, dv, log_g.has_value() ? dlog_g : none, none, none};
+  }
   auto out = composed::power_attention_backward(problem, dy, dstate, dkey_sum, q, k, v, log_g, initial_state,
                                                 initial_key_sum, y, r);
   return {out.dq, out.dk, out.dv, out.dlog_g, out.dinitial_state, out.dinitial_key_sum};
