@@ -26,6 +26,7 @@ constexpr int64_t kHeaderBytes = kHeaderInts * 4;
 constexpr int32_t kMagic16 = 20240520, kVersion16 = 1;
 constexpr int32_t kMagic32 = 20240801, kVersion32 = 7;
 constexpr int64_t kScanTokens = 1 << 20;
+constexpr ssize_t kTextProof = 64;  // bytes, all of them printable ASCII, that no token file begins with
 
 int open_file(const std::filesystem::path& path) {
   int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -61,9 +62,8 @@ int64_t widen(const T* tokens, int64_t count, int64_t* out) {
 }
 
 bool looks_like_text(std::string_view bytes) {
-  return !bytes.empty() && std::all_of(bytes.begin(), bytes.end(), [](char c) {
-    return (c >= ' ' && c <= '~') || c == '\n' || c == '\r' || c == '\t';
-  });
+  return std::all_of(bytes.begin(), bytes.end(),
+                     [](char c) { return (c >= ' ' && c <= '~') || c == '\n' || c == '\r' || c == '\t'; });
 }
 
 }  // namespace
@@ -118,6 +118,11 @@ void Shard::read_header(int64_t file_bytes) {
   // Neither magic can begin a raw file: its low half is a token id beyond GPT-2's vocabulary.
   const bool magic16 = got >= 4 && header[0] == kMagic16, magic32 = got >= 4 && header[0] == kMagic32;
   if (!magic16 && !magic32) {
+    // Text is easily taken for tokens: two ASCII letters make an id below GPT-2's vocabulary size.
+    std::array<char, 4096> start = {};
+    const ssize_t read = ::pread(fd_, start.data(), start.size(), 0);
+    require(read < kTextProof || !looks_like_text({start.data(), static_cast<size_t>(read)}), ErrorKind::kData,
+            path_.string(), ": holds text, not tokens; make token files of it with `powertrain data tokenize`");
     require(file_bytes % 2 == 0, ErrorKind::kData, path_.string(), ": odd size of ", file_bytes,
             " bytes, but raw tokens take two bytes each; the file is truncated or is no token file");
     tokens_ = file_bytes / 2;
@@ -187,12 +192,6 @@ int64_t Shard::largest_id(const std::function<void(int64_t)>& progress) const {
 }
 
 void Shard::fail_id(int64_t id, int64_t position, int64_t vocab_size) const {
-  std::array<char, 4096> start = {};
-  const ssize_t got = ::pread(fd_, start.data(), start.size(), 0);
-  if (format_ == ShardFormat::kRaw && looks_like_text({start.data(), got > 0 ? static_cast<size_t>(got) : 0})) {
-    fail(ErrorKind::kData, path_.string(),
-         ": holds text, not tokens; make token files of it with `powertrain data tokenize`");
-  }
   fail(ErrorKind::kData, path_.string(), ": token id ", id, position < 0 ? str("") : str(" at token ", position),
        " is not below the vocabulary size ", vocab_size, "; it was made with another tokenizer, or is no token file");
 }

@@ -36,7 +36,7 @@ class Shard {
   // The largest id of the file. Reads all of it; `progress` (may be empty) is told of tokens done.
   // Stops with Error(kPreempted) when the program is interrupted.
   int64_t largest_id(const std::function<void(int64_t)>& progress = {}) const;
-  // The error for an id beyond the vocabulary, with its first position where `position` is -1 (a search).
+  // The error for an id beyond the vocabulary; position -1: not known.
   [[noreturn]] void fail_id(int64_t id, int64_t position, int64_t vocab_size) const;
 
  private:
