@@ -24,6 +24,14 @@ if(MOLD_PROGRAM)
   add_link_options(-fuse-ld=mold)
 endif()
 
+if(POWERTRAIN_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES Clang)
+    message(FATAL_ERROR "the fuzz targets need clang++: scripts/setup.sh --fuzz, then cmake --preset fuzz")
+  endif()
+  add_compile_options(-fsanitize=address,fuzzer-no-link -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address)
+endif()
+
 if(POWERTRAIN_CUDA)
   if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
     # nvcc as scripts/setup.sh finds or installs it: its wheels, the usual folder, the PATH.
