@@ -9,7 +9,6 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 constexpr Range at_least(double min) { return {.min = min}; }
-constexpr Range above(double min) { return {.min = min, .above_min = true}; }
 constexpr Range between(double min, double max) { return {.min = min, .max = max}; }
 constexpr Range from_to_below(double min, double max) { return {.min = min, .max = max, .below_max = true}; }
 
