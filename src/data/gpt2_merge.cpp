@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <queue>
+#include <utility>
 
 namespace power::data {
 namespace {
@@ -58,7 +60,14 @@ void merge_by_heap(const Gpt2Tables& tables, std::string_view word, std::vector<
   const size_t size = word.size();
   // By the first byte of a part: where it ends (0: no part begins here) and where the part before it begins.
   std::vector<size_t> end_of(size), before(size + 1);
-  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> heap;
+  std::vector<Candidate> pairs;
+  for (size_t i = 0; i < size; ++i) {
+    end_of[i] = i + 1;
+    before[i + 1] = i;
+    const uint32_t rank = i + 1 < size ? tables.find_pair(word.data() + i) : Gpt2Tables::kNone;
+    if (rank != Gpt2Tables::kNone) pairs.push_back({rank, i, i + 2});
+  }
+  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> heap(std::greater<>(), std::move(pairs));
   const auto offer = [&](size_t left) {
     const size_t middle = end_of[left];
     if (middle >= size) return;
@@ -66,11 +75,6 @@ void merge_by_heap(const Gpt2Tables& tables, std::string_view word, std::vector<
     const uint32_t rank = rank_of(tables, word, left, end);
     if (rank != Gpt2Tables::kNone) heap.push({rank, left, end});
   };
-  for (size_t i = 0; i < size; ++i) {
-    end_of[i] = i + 1;
-    before[i + 1] = i;
-  }
-  for (size_t i = 0; i + 1 < size; ++i) offer(i);
   while (!heap.empty()) {
     const Candidate top = heap.top();
     heap.pop();
