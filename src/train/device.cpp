@@ -11,6 +11,7 @@
 
 #ifdef POWERTRAIN_HAVE_CUDA
 #include <ATen/cuda/CUDAContext.h>
+#include <ATen/cuda/CUDAEvent.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #endif
 
@@ -93,8 +94,32 @@ int64_t peak_memory_bytes(torch::Device device) {
   return static_cast<int64_t>(usage.ru_maxrss) * 1024;
 }
 
-void synchronize(torch::Device device) {
-  if (device.is_cuda()) torch::cuda::synchronize(device.index());
+TimeMark::TimeMark(torch::Device device) : host_(std::chrono::steady_clock::now()) {
+#ifdef POWERTRAIN_HAVE_CUDA
+  if (device.is_cuda()) {
+    const auto event = std::make_shared<at::cuda::CUDAEvent>(cudaEventDefault);  // the default keeps the time
+    event->record(at::cuda::getCurrentCUDAStream(device.index()));
+    event_ = event;
+  }
+#endif
+}
+
+void TimeMark::wait() const {
+#ifdef POWERTRAIN_HAVE_CUDA
+  if (event_) std::static_pointer_cast<at::cuda::CUDAEvent>(event_)->synchronize();
+#endif
+}
+
+double TimeMark::seconds_since(const TimeMark& earlier) const {
+  earlier.wait();
+  wait();
+#ifdef POWERTRAIN_HAVE_CUDA
+  if (event_ && earlier.event_) {
+    const auto later_event = std::static_pointer_cast<at::cuda::CUDAEvent>(event_);
+    return std::static_pointer_cast<at::cuda::CUDAEvent>(earlier.event_)->elapsed_time(*later_event) * 1e-3;
+  }
+#endif
+  return std::chrono::duration<double>(host_ - earlier.host_).count();
 }
 
 }  // namespace power::train

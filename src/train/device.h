@@ -2,7 +2,9 @@
 
 #include <torch/torch.h>
 
+#include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -22,6 +24,21 @@ std::optional<double> peak_flops(torch::Device device, torch::Dtype dtype);
 // Most memory in use so far, bytes: the caching allocator's reserved memory on a GPU, the process's resident set on a
 // CPU.
 int64_t peak_memory_bytes(torch::Device device);
-void synchronize(torch::Device device);
+
+// A point in a device's work. The time between two is the device's own: on a GPU it does not depend on how far the host
+// has run ahead.
+class TimeMark {
+ public:
+  // Now, for a CPU; when the work submitted so far is done, for a GPU.
+  explicit TimeMark(torch::Device device);
+  // Waits until the point is reached, and not for work submitted after it.
+  void wait() const;
+  // Waits for both points.
+  double seconds_since(const TimeMark& earlier) const;
+
+ private:
+  std::chrono::steady_clock::time_point host_;
+  std::shared_ptr<void> event_;  // at::cuda::CUDAEvent; empty on a CPU
+};
 
 }  // namespace power::train

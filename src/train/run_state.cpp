@@ -3,6 +3,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/strict_json.h"
 #include "config/load.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -56,19 +57,26 @@ void set_random_states(const std::vector<checkpoint::NamedTensor>& states, torch
   }
 }
 
-nlohmann::json to_json(const Progress& progress) {
+nlohmann::json summary_of(const Progress& progress) {
   nlohmann::json json = {{"step", progress.step}, {"samples", progress.samples}, {"tokens", progress.tokens}};
   if (std::isfinite(progress.best_val_loss)) json["best_val_loss"] = progress.best_val_loss;
   return json;
 }
 
+nlohmann::json to_json(const Progress& progress) {
+  nlohmann::json json = summary_of(progress);
+  json["recent_losses"] = progress.recent_losses;
+  return json;
+}
+
 Progress progress_from_json(const std::string& text) {
   try {
-    const nlohmann::json json = nlohmann::json::parse(text);
+    const nlohmann::json json = checkpoint::parse_strict_json(text, kStateFile);
     Progress progress;
     json.at("step").get_to(progress.step);
     json.at("samples").get_to(progress.samples);
     json.at("tokens").get_to(progress.tokens);
+    json.at("recent_losses").get_to(progress.recent_losses);
     if (json.contains("best_val_loss")) json.at("best_val_loss").get_to(progress.best_val_loss);
     require(progress.step >= 0 && progress.samples >= 0 && progress.tokens >= 0, ErrorKind::kData, kStateFile,
             ": negative counts; resume from another checkpoint");
@@ -91,7 +99,7 @@ checkpoint::Contents capture(const config::RunConfig& config, const model::Gpt& 
                            {kRandomFile, random_states(device), {}}};
   if (scaler) contents.tensor_files.push_back({kScalerFile, named_tensors(scaler->state()), {}});
   contents.text_files = {{kStateFile, to_json(progress).dump(2) + "\n"}, {kConfigFile, config::to_yaml(config)}};
-  contents.summary = to_json(progress);
+  contents.summary = summary_of(progress);
   return contents;
 }
 

@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "config/run_config.h"
@@ -20,6 +21,7 @@ struct Progress {
   int64_t samples = 0;  // training windows consumed, over all ranks
   int64_t tokens = 0;
   double best_val_loss = std::numeric_limits<double>::infinity();
+  std::vector<double> recent_losses;  // SpikeGuard's window
 };
 
 // Files of a run's checkpoint: model.safetensors, optimizer.safetensors, random.safetensors (generators' states),

@@ -8,6 +8,7 @@
 #include <ctime>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "config/diff.h"
 #include "config/load.h"
@@ -58,12 +59,16 @@ std::optional<fs::path> starting_point(const config::RunConfig& config) {
 // The model must be the checkpoint's; everything else may change and is said.
 void check_changes(const config::RunConfig& before, const config::RunConfig& now) {
   const config::Diff diff = config::diff(before, now);
+  // How this start was asked for is not a change of the run.
+  static const std::set<std::string> kStartKeys = {"init_from", "resume", "overwrite", "eval_only"};
   std::string model_changes;
   for (const config::Change& change : diff.model) model_changes += "\n  " + to_string(change);
   require(model_changes.empty(), ErrorKind::kUsage,
           "the checkpoint's model has other values; resume with them, or start a new run with another --out_dir:",
           model_changes);
-  for (const config::Change& change : diff.other) log_info("changed since the checkpoint: ", to_string(change));
+  for (const config::Change& change : diff.other) {
+    if (!kStartKeys.contains(change.key)) log_info("changed since the checkpoint: ", to_string(change));
+  }
 }
 
 void write_environment(const fs::path& path, torch::Device device) {

@@ -20,13 +20,31 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kFailedSavesAllowed = 3;     // in a row; a full disk may be cleaned up while the run goes on
-constexpr int64_t kNonFiniteStepsAllowed = 5;  // in a row; each was skipped, so the weights are still good
+// In a row; each was skipped, so the weights are still good. float16 first has to find its loss scale by halving it.
+constexpr int64_t kNonFiniteStepsAllowed = 5;
+constexpr int64_t kNonFiniteStepsAllowedFloat16 = 20;
 
 double seconds_between(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double>(end - begin).count();
 }
 
 }  // namespace
+
+StepResult::StepResult(int64_t step, double lr, const torch::Tensor& loss, const torch::Tensor& grad_norm,
+                       const torch::Tensor& skipped_in_a_row)
+    : step_(step),
+      lr_(lr),
+      // One copy into pinned memory, ahead of the mark: reading waits for the mark and not for the stream.
+      values_(torch::empty({3}, torch::dtype(torch::kFloat64).pinned_memory(loss.is_cuda()))
+                  .copy_(torch::stack({loss.to(torch::kFloat64), grad_norm.to(torch::kFloat64),
+                                       skipped_in_a_row.to(torch::kFloat64)}),
+                         /*non_blocking=*/true)),
+      end_(loss.device()) {}
+
+double StepResult::value(int64_t index) const {
+  end_.wait();
+  return values_.data_ptr<double>()[index];
+}
 
 Trainer::Trainer(const config::RunConfig& config)
     : config_(config),
@@ -60,6 +78,7 @@ int64_t Trainer::tokens_per_step() const {
 
 void Trainer::resume(const checkpoint::Reader& reader) {
   progress_ = restore(reader, model_, *optimizer_, scaler_, device_);
+  spike_guard_.restore(progress_.recent_losses);
   last_checkpoint_ = reader.path();
 }
 
@@ -74,34 +93,29 @@ void Trainer::start_loader() {
 
 StepResult Trainer::step() {
   if (!loader_) start_loader();
-  StepResult result;
   // 1. forward and backward: every micro-step adds its share of the mean over the whole step's tokens
   const double share = 1.0 / static_cast<double>(tokens_per_step());
   const torch::Tensor loss_scale = scaler_ ? scaler_->scale() : torch::Tensor();
-  result.loss = torch::zeros({}, torch::dtype(torch::kFloat32).device(device_));
+  torch::Tensor total = torch::zeros({}, torch::dtype(torch::kFloat32).device(device_));
   for (int64_t micro = 0; micro < config_.gradient_accumulation_steps; ++micro) {
     const data::Batch batch = loader_->next();
     const torch::Tensor loss = model_->loss_sum(batch.tokens, batch.targets) * share;
     (scaler_ ? loss * loss_scale : loss).backward();
-    result.loss += loss.detach();
+    total += loss.detach();
   }
   // 2. clipping and update; a step whose gradient is not finite changes nothing, decided on the device
   const std::vector<torch::Tensor> gradients = optimizer_->gradients();
   const optim::GradientNorm norm = optim::gradient_norm(gradients, loss_scale);
   optim::clip_gradients(gradients, norm, config_.grad_clip, loss_scale);
-  result.lr = optim::learning_rate_at(lr_schedule(config_), progress_.step);
-  optimizer_->step(result.lr, norm.found_inf);
+  const double lr = optim::learning_rate_at(lr_schedule(config_), progress_.step);
+  optimizer_->step(lr, norm.found_inf);
   if (scaler_) scaler_->update(norm.found_inf);
   optimizer_->zero_grad();
-  result.grad_norm = norm.norm;
-  // The counter is copied: the next step overwrites it before this result is read.
-  result.skipped_in_a_row = optimizer_->skipped_in_a_row().clone();
   // 3. what a checkpoint of this moment has to know
   progress_.step += 1;
   progress_.samples += config_.batch_size * config_.gradient_accumulation_steps;
   progress_.tokens += tokens_per_step();
-  result.step = progress_.step;
-  return result;
+  return {progress_.step, lr, total, norm.norm, optimizer_->skipped_in_a_row()};
 }
 
 Evaluation Trainer::evaluate_validation() {
@@ -116,20 +130,19 @@ Evaluation Trainer::evaluate_validation() {
 }
 
 void Trainer::report(const StepResult& result) {
-  const double loss = result.loss.item<double>();
-  const int64_t skipped = result.skipped_in_a_row.item<int64_t>();
-  const Clock::time_point now = Clock::now();
-  const double steps = static_cast<double>(std::max<int64_t>(result.step - last_reported_step_, 1));
-  const double step_seconds = seconds_between(last_report_, now) / steps;
+  const double loss = result.loss();
+  const double skipped = result.skipped_in_a_row();
+  const double steps = static_cast<double>(std::max<int64_t>(result.step() - last_reported_step_, 1));
+  const double step_seconds = result.end().seconds_since(*last_report_) / steps;
   smoothed_step_seconds_ =
       smoothed_step_seconds_ == 0 ? step_seconds : 0.9 * smoothed_step_seconds_ + 0.1 * step_seconds;
 
   StepStats stats;
-  stats.step = result.step;
+  stats.step = result.step();
   stats.max_steps = config_.max_iters;
   stats.loss = loss;
-  stats.grad_norm = result.grad_norm.item<double>();
-  stats.lr = result.lr;
+  stats.grad_norm = result.grad_norm();
+  stats.lr = result.lr();
   stats.step_seconds = step_seconds;
   stats.tokens_per_s = static_cast<double>(tokens_per_step()) / step_seconds;
   if (const auto peak = peak_flops(device_, parse_dtype(config_.dtype))) {
@@ -137,16 +150,23 @@ void Trainer::report(const StepResult& result) {
   }
   stats.data_fraction = loader_->take_wait_seconds() / (step_seconds * steps);
   stats.memory_bytes = peak_memory_bytes(device_);
-  stats.eta_seconds = static_cast<double>(config_.max_iters - result.step) * smoothed_step_seconds_;
+  stats.eta_seconds = static_cast<double>(config_.max_iters - result.step()) * smoothed_step_seconds_;
   log_info(step_line(stats));
   record(stats);
-  last_report_ = now;
-  last_reported_step_ = result.step;
+  last_report_ = result.end();
+  last_reported_step_ = result.step();
 
-  if (skipped > 0) {
-    log_warning("step ", result.step, ": the gradient is not finite; the update was skipped (", skipped, " in a row)");
+  if (spike_guard_.observe(loss)) {
+    log_warning("step ", result.step(), ": the loss jumped to ", format_number("%.4f", loss),
+                "; where it does not come down again, go back to an earlier checkpoint or lower the learning rate");
   }
-  require(skipped < kNonFiniteStepsAllowed, ErrorKind::kNonFinite, "step ", result.step, ": ", skipped,
+  progress_.recent_losses = spike_guard_.window();
+  if (skipped > 0) {
+    log_warning("step ", result.step(), ": the gradient is not finite; the update was skipped (", skipped,
+                " in a row)");
+  }
+  const int64_t allowed = scaler_ ? kNonFiniteStepsAllowedFloat16 : kNonFiniteStepsAllowed;
+  require(skipped < static_cast<double>(allowed), ErrorKind::kNonFinite, "step ", result.step(), ": ", skipped,
           " steps in a row had no finite gradient. The weights of the last checkpoint are good: ", resume_hint(),
           ", with a lower --learning_rate or --dtype=float32");
 }
@@ -235,7 +255,7 @@ void Trainer::run() {
   open_logs();
   const int64_t save_interval = config_.save_interval.value_or(config_.eval_interval);
   if (val_data_ && progress_.step == 0) validate();
-  last_report_ = Clock::now();
+  last_report_.emplace(device_);
   last_reported_step_ = progress_.step;
 
   std::optional<StepResult> pending;  // reported while the next step runs
@@ -259,7 +279,7 @@ void Trainer::run() {
     if (!reason.empty()) {
       fail(ErrorKind::kPreempted, "stopped by ", reason, " after step ", progress_.step, "; ", resume_hint());
     }
-    last_report_ = Clock::now();  // evaluation and saving are not part of a step's time
+    last_report_.emplace(device_);  // evaluation and saving are not part of a step's time
   }
 }
 

@@ -15,22 +15,37 @@
 #include "model/gpt.h"
 #include "optim/adamw.h"
 #include "optim/loss_scale.h"
+#include "train/device.h"
 #include "train/evaluation.h"
 #include "train/metrics.h"
 #include "train/run_state.h"
+#include "train/spike_guard.h"
 #include "train/step_line.h"
 #include "train/tensorboard.h"
 
 namespace power::train {
 
-// Loss and gradient norm of one step, still on the device: reading them is left until the next step is under way, so
-// that the GPU never waits for the host.
-struct StepResult {
-  int64_t step = 0;
-  double lr = 0;
-  torch::Tensor loss;              // mean over the step's tokens, float32 scalar
-  torch::Tensor grad_norm;         // before clipping, float32 scalar
-  torch::Tensor skipped_in_a_row;  // steps without a finite gradient, this one the last; int64 scalar
+// What one step computed. Reading it waits for that step alone: the trainer reads it when the next step has been
+// submitted, so that the GPU never waits for the host.
+class StepResult {
+ public:
+  StepResult(int64_t step, double lr, const torch::Tensor& loss, const torch::Tensor& grad_norm,
+             const torch::Tensor& skipped_in_a_row);
+
+  int64_t step() const { return step_; }
+  double lr() const { return lr_; }
+  const TimeMark& end() const { return end_; }
+  double loss() const { return value(0); }              // mean over the step's tokens
+  double grad_norm() const { return value(1); }         // before clipping
+  double skipped_in_a_row() const { return value(2); }  // steps without a finite gradient, this one the last
+
+ private:
+  double value(int64_t index) const;
+
+  int64_t step_;
+  double lr_;
+  torch::Tensor values_;  // float64, in host memory once end_ is reached
+  TimeMark end_;
 };
 
 // One training run on one device: model, data, optimizer and the loop over steps.
@@ -83,12 +98,13 @@ class Trainer {
 
   Progress progress_;
   std::filesystem::path last_checkpoint_;
+  SpikeGuard spike_guard_;
   int64_t failed_saves_ = 0;  // in a row
 
   std::optional<MetricsLog> metrics_;
   std::optional<TensorBoardWriter> tensorboard_;
   std::chrono::steady_clock::time_point started_;
-  std::chrono::steady_clock::time_point last_report_;
+  std::optional<TimeMark> last_report_;  // end of the last reported step, or of what came after it
   int64_t last_reported_step_ = 0;
   double smoothed_step_seconds_ = 0;
 };
