@@ -90,6 +90,38 @@ POWER_DEVICE void multiply_kmajor(float (&c)[kM][kN8][4], uint32_t a_tile, int m
   }
 }
 
+// A warp's 16*kM rows of a tile as the A operand: fragments in registers, or read from shared memory each time where
+// registers are better spent on more warps.
+template <int kDim, int kM, bool kInRegisters>
+struct RowOperand {
+  uint32_t fragment[kM][kDim / 16][4];
+  POWER_DEVICE void load(uint32_t tile, int row0, int lane) {
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int k = 0; k < kDim / 16; ++k) load_a_fragment<kDim>(fragment[m][k], tile, row0 + 16 * m, k, lane);
+    }
+  }
+  template <int kN8>
+  POWER_DEVICE void multiply(float (&c)[kM][kN8][4], uint32_t b_tile, int n0, int lane) const {
+    multiply_kmajor<kDim>(c, fragment, b_tile, n0, lane);
+  }
+};
+
+template <int kDim, int kM>
+struct RowOperand<kDim, kM, false> {
+  uint32_t tile;
+  int row0;
+  POWER_DEVICE void load(uint32_t tile_address, int first_row, int) {
+    tile = tile_address;
+    row0 = first_row;
+  }
+  template <int kN8>
+  POWER_DEVICE void multiply(float (&c)[kM][kN8][4], uint32_t b_tile, int n0, int lane) const {
+    multiply_kmajor<kDim>(c, tile, row0, b_tile, n0, lane);
+  }
+};
+
 // c[m][n8] += A * B summed over kK16*16 rows k0.. of a tile [k][kDim].
 template <int kDim, int kM, int kK16>
 POWER_DEVICE void multiply_mnmajor(float (&c)[kM][kDim / 8][4], const uint32_t (&a)[kM][kK16][4], uint32_t tile, int k0,
@@ -137,6 +169,25 @@ POWER_DEVICE void load_tile_async(uint32_t tile, const RowView& view, const Fast
     const uint32_t token = divide(valid ? r : 0, group), head = (valid ? r : 0) - token * group.divisor;
     const uint16_t* source = view.data + token * view.token_stride + head * view.head_stride + (valid ? 8 * chunk : 0);
     cp_async_16(tile + Image<kDim>::offset(row, chunk), source, valid);
+  }
+}
+
+// The same for the tokens of one head (no group): what the key loops load block after block.
+template <int kDim, int kRows, int kThreads>
+POWER_DEVICE void load_tokens_async(uint32_t tile, const RowView& view, int row0, int row_limit, int head_dim,
+                                    int thread) {
+  constexpr int kChunks = Image<kDim>::kChunks, kRowsAtOnce = kThreads / kChunks;
+  static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0, "every thread copies the same number of chunks");
+  const int chunk = thread % kChunks, first = row0 + thread / kChunks;
+  const uint16_t* source = view.data + first * view.token_stride + 8 * chunk;
+  const int64_t step = kRowsAtOnce * view.token_stride;
+  const int rows = 8 * chunk < head_dim ? row_limit - first : 0;
+  POWER_UNROLL
+  for (int i = 0; i < kRows / kRowsAtOnce; ++i) {
+    const bool valid = i * kRowsAtOnce < rows;
+    cp_async_16(tile + Image<kDim>::offset(thread / kChunks + i * kRowsAtOnce, chunk), valid ? source : view.data,
+                valid);
+    source += step;
   }
 }
 

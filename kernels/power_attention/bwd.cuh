@@ -27,17 +27,16 @@ struct QueryGradientShared {
   static_assert(2 * kRowBytes <= kStagesBytes);
 };
 
-template <int kDim, int kDegree, Masking kMasking, int kM, int kKeys, int kRows>
-POWER_DEVICE void accumulate_dq(float (&dq)[kM][kDim / 8][4], float (&dot)[kM][2],
-                                const uint32_t (&q)[kM][kDim / 16][4], const uint32_t (&dy)[kM][kDim / 16][4],
+template <int kDim, int kDegree, Masking kMasking, int kKeys, int kM, int kRows, class Operand>
+POWER_DEVICE void accumulate_dq(float (&dq)[kM][kDim / 8][4], float (&dot)[kM][2], const Operand& q, const Operand& dy,
                                 const float (&row_scale)[kM][2], const float (&delta)[kM][2], const QuadraticArgs& args,
                                 const RowGates<kRows>& rows, uint32_t k_tile, uint32_t v_tile, const float* factors,
                                 float block_factor, int key0, int first_key, int tile_row0, int lane) {
   float s[kM][kKeys / 8][4] = {}, x[kM][kKeys / 8][4] = {};
   k_tile += key0 * Image<kDim>::kRowBytes;  // within a block of 64 rows: the swizzle repeats
   v_tile += key0 * Image<kDim>::kRowBytes;
-  multiply_kmajor<kDim>(s, q, k_tile, 0, lane);
-  multiply_kmajor<kDim>(x, dy, v_tile, 0, lane);
+  q.multiply(s, k_tile, 0, lane);
+  dy.multiply(x, v_tile, 0, lane);
   POWER_UNROLL
   for (int m = 0; m < kM; ++m) {
     POWER_UNROLL
@@ -102,10 +101,9 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   auto load_stage = [&](int block) {
     const int stage = block % Tile::kStages;
     const uint32_t tile = base + stage * Shared::kStageBytes;
-    load_tile_async<kDim, kBlockRows, kThreads>(tile, k_view, FastDivisor(), block * kBlockRows, args.keys,
-                                                args.head_dim, thread);
-    load_tile_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, FastDivisor(),
-                                                block * kBlockRows, args.keys, args.head_dim, thread);
+    load_tokens_async<kDim, kBlockRows, kThreads>(tile, k_view, block * kBlockRows, args.keys, args.head_dim, thread);
+    load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, block * kBlockRows,
+                                                  args.keys, args.head_dim, thread);
     const bool exact = !mild && block >= blocks.before;
     load_key_factors(args, gates, factors + stage * kBlockRows, block, exact, reference, thread);
     if (args.gated) block_sum = gates.sum[block * kBlockRows + kBlockRows - 1];
@@ -124,15 +122,10 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   cp_async_commit();
   cp_async_wait<0>();
   sync_block();
-  uint32_t q[kM][kDim / 16][4], dy[kM][kDim / 16][4];
-  POWER_UNROLL
-  for (int m = 0; m < kM; ++m) {
-    POWER_UNROLL
-    for (int k = 0; k < kDim / 16; ++k) {
-      load_a_fragment<kDim>(q[m][k], q_tile, 16 * (kM * warp + m), k, lane);
-      load_a_fragment<kDim>(dy[m][k], dy_tile, 16 * (kM * warp + m), k, lane);
-    }
-  }
+  static_assert(Tile::kBackwardRowsInRegisters || !Tile::kRowsOverlayStages);
+  RowOperand<kDim, kM, Tile::kBackwardRowsInRegisters> q, dy;
+  q.load(q_tile, 16 * kM * warp, lane);
+  dy.load(dy_tile, 16 * kM * warp, lane);
   if constexpr (Tile::kRowsOverlayStages) {
     sync_block();
     load_stage(blocks.begin);
@@ -184,19 +177,19 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
     POWER_ROLLED
     for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
       if (block < blocks.before) {
-        accumulate_dq<kDim, kDegree, Masking::kNone, kM, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
-                                                                v_tile, stage_factors, block_factor, key0, first_key,
-                                                                tile_row0, lane);
+        accumulate_dq<kDim, kDegree, Masking::kNone, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
+                                                            v_tile, stage_factors, block_factor, key0, first_key,
+                                                            tile_row0, lane);
       } else if (first_key + key0 > warp_last_token) {
         continue;  // all masked
       } else if (mild) {
-        accumulate_dq<kDim, kDegree, Masking::kShare, kM, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
-                                                                 v_tile, stage_factors, block_factor, key0, first_key,
-                                                                 tile_row0, lane);
+        accumulate_dq<kDim, kDegree, Masking::kShare, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
+                                                             v_tile, stage_factors, block_factor, key0, first_key,
+                                                             tile_row0, lane);
       } else {
-        accumulate_dq<kDim, kDegree, Masking::kExact, kM, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
-                                                                 v_tile, stage_factors, 1.0f, key0, first_key,
-                                                                 tile_row0, lane);
+        accumulate_dq<kDim, kDegree, Masking::kExact, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
+                                                             v_tile, stage_factors, 1.0f, key0, first_key, tile_row0,
+                                                             lane);
       }
     }
   }
@@ -266,16 +259,17 @@ POWER_DEVICE float key_log2_gate(const QuadraticArgs& args, const GateArrays& ga
   return args.gated && key < last_key ? difference(gates.sum[key], gates.sum[last_key]) : 0.0f;
 }
 
-template <int kDim, int kDegree, Masking kMasking, int kM, int kQueries>
+template <int kDim, int kDegree, Masking kMasking, int kQueries, int kM, class Operand>
 POWER_DEVICE void accumulate_dkdv(float (&dk)[kM][kDim / 8][4], float (&dv)[kM][kDim / 8][4], float (&dot)[kM][2],
-                                  const QuadraticArgs& args, const GateArrays& gates, int last_key, uint32_t k_tile,
-                                  uint32_t v_tile, uint32_t q_tile, uint32_t dy_tile, const RowColumns& columns,
-                                  float block_factor, int row0, int query0, int tile_row0, int first_key, int lane) {
+                                  const Operand& k, const Operand& v, const QuadraticArgs& args,
+                                  const GateArrays& gates, int last_key, uint32_t q_tile, uint32_t dy_tile,
+                                  const RowColumns& columns, float block_factor, int row0, int query0, int tile_row0,
+                                  int first_key, int lane) {
   float s[kM][kQueries / 8][4] = {}, x[kM][kQueries / 8][4] = {};
   q_tile += query0 * Image<kDim>::kRowBytes;  // within a block of 64 rows: the swizzle repeats
   dy_tile += query0 * Image<kDim>::kRowBytes;
-  multiply_kmajor<kDim>(s, k_tile, tile_row0, q_tile, 0, lane);
-  multiply_kmajor<kDim>(x, v_tile, tile_row0, dy_tile, 0, lane);
+  k.multiply(s, q_tile, 0, lane);
+  v.multiply(x, dy_tile, 0, lane);
   [[maybe_unused]] float key_gate[kM][2];
   if constexpr (kMasking == Masking::kExact) {
     POWER_UNROLL
@@ -382,10 +376,9 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
   const RowView q_view = head.rows(args.q, args), dy_view = head.rows(args.dy, args);
   const FloatPair reference = args.gated ? gates.sum[last_key] : FloatPair{0.0f, 0.0f};
 
-  load_tile_async<kDim, Tile::kRows, kThreads>(base, head.keys(args.k), FastDivisor(), first_key, args.keys,
-                                               args.head_dim, thread);
-  load_tile_async<kDim, Tile::kRows, kThreads>(base + Shared::kVOffset, head.keys(args.v), FastDivisor(), first_key,
-                                               args.keys, args.head_dim, thread);
+  load_tokens_async<kDim, Tile::kRows, kThreads>(base, head.keys(args.k), first_key, args.keys, args.head_dim, thread);
+  load_tokens_async<kDim, Tile::kRows, kThreads>(base + Shared::kVOffset, head.keys(args.v), first_key, args.keys,
+                                                 args.head_dim, thread);
   const QueryBlocks blocks = find_query_blocks<kThreads>(args, gates, first_key, last_key, thread);
   const int clear_count = blocks.end - blocks.clear, count = clear_count + blocks.clear - blocks.masked;
 
@@ -431,6 +424,13 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
 
   if (count > 0) load_stage(0);
   cp_async_commit();
+  if constexpr (Tile::kKeysInRegisters) {
+    cp_async_wait<0>();
+    sync_block();
+  }
+  RowOperand<kDim, kM, Tile::kKeysInRegisters> k, v;
+  k.load(base, tile_row0, lane);
+  v.load(base + Shared::kVOffset, tile_row0, lane);
   float dk[kM][kDim / 8][4] = {}, dv[kM][kDim / 8][4] = {}, dot[kM][2] = {};
   // The first query row that sees one of the warp's keys.
   const int warp_first_row = (first_key + tile_row0 - args.first_key) * static_cast<int>(args.group.divisor);
@@ -470,19 +470,19 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
     POWER_ROLLED
     for (int query0 = 0; query0 < kBlockRows; query0 += kQueries) {
       if (step < clear_count) {
-        accumulate_dkdv<kDim, kDegree, Masking::kNone, kM, kQueries>(
-            dk, dv, dot, args, gates, last_key, base, base + Shared::kVOffset, q_tile, dy_tile, stage, block_factor,
-            row0, query0, tile_row0, first_key, lane);
+        accumulate_dkdv<kDim, kDegree, Masking::kNone, kQueries>(dk, dv, dot, k, v, args, gates, last_key, q_tile,
+                                                                 dy_tile, stage, block_factor, row0, query0, tile_row0,
+                                                                 first_key, lane);
       } else if (row0 + query0 + kQueries <= warp_first_row) {
         continue;  // all masked
       } else if (mild) {
-        accumulate_dkdv<kDim, kDegree, Masking::kShare, kM, kQueries>(
-            dk, dv, dot, args, gates, last_key, base, base + Shared::kVOffset, q_tile, dy_tile, stage, block_factor,
-            row0, query0, tile_row0, first_key, lane);
+        accumulate_dkdv<kDim, kDegree, Masking::kShare, kQueries>(dk, dv, dot, k, v, args, gates, last_key, q_tile,
+                                                                  dy_tile, stage, block_factor, row0, query0, tile_row0,
+                                                                  first_key, lane);
       } else {
-        accumulate_dkdv<kDim, kDegree, Masking::kExact, kM, kQueries>(dk, dv, dot, args, gates, last_key, base,
-                                                                      base + Shared::kVOffset, q_tile, dy_tile, stage,
-                                                                      1.0f, row0, query0, tile_row0, first_key, lane);
+        accumulate_dkdv<kDim, kDegree, Masking::kExact, kQueries>(dk, dv, dot, k, v, args, gates, last_key, q_tile,
+                                                                  dy_tile, stage, 1.0f, row0, query0, tile_row0,
+                                                                  first_key, lane);
       }
     }
   }

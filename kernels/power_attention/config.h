@@ -18,6 +18,8 @@ struct QueryTile {
   static constexpr int kBackwardKeys = 16;
   static constexpr int kForwardBlocks = kDim == 128 ? 1 : 2;
   static constexpr int kBackwardBlocks = kDim == 128 ? 1 : 2;
+  static constexpr bool kForwardRowsInRegisters = true;
+  static constexpr bool kBackwardRowsInRegisters = true;
   // At head dim 128 the rows share the stages' memory, so that a block fits the 99 KB of sm_86 and sm_89.
   static constexpr bool kRowsOverlayStages = kDim > 64;
 };
@@ -31,6 +33,7 @@ struct KeyTile {
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kStages = 2;
   static constexpr int kQueries = 32;  // whose scores a warp holds at once
+  static constexpr bool kKeysInRegisters = false;
   static constexpr int kBlocks = 2;
 };
 

@@ -22,14 +22,13 @@ struct ForwardShared {
 };
 
 // n += P V and l += sum P for kKeys keys key0.. of a stage, P = s u with u from power_weight.
-template <int kDim, int kDegree, Masking kMasking, int kM, int kKeys, int kRows>
-POWER_DEVICE void accumulate_output(float (&n)[kM][kDim / 8][4], float (&l)[kM][2],
-                                    const uint32_t (&q)[kM][kDim / 16][4], const float (&row_scale)[kM][2],
-                                    const QuadraticArgs& args, const RowGates<kRows>& rows, uint32_t k_tile,
-                                    uint32_t v_tile, const float* factors, float block_factor, int key0, int first_key,
-                                    int tile_row0, int lane) {
+template <int kDim, int kDegree, Masking kMasking, int kKeys, int kM, int kRows, class Operand>
+POWER_DEVICE void accumulate_output(float (&n)[kM][kDim / 8][4], float (&l)[kM][2], const Operand& q,
+                                    const float (&row_scale)[kM][2], const QuadraticArgs& args,
+                                    const RowGates<kRows>& rows, uint32_t k_tile, uint32_t v_tile, const float* factors,
+                                    float block_factor, int key0, int first_key, int tile_row0, int lane) {
   float s[kM][kKeys / 8][4] = {};
-  multiply_kmajor<kDim>(s, q, k_tile, key0, lane);
+  q.multiply(s, k_tile, key0, lane);
   POWER_UNROLL
   for (int m = 0; m < kM; ++m) {
     POWER_UNROLL
@@ -90,9 +89,12 @@ POWER_DEVICE int exponent_of(float x) {
 
 // 1 / (max |q_i| * max |k|) as a power of two: scores are then at most about head_dim in size.
 template <int kDim, int kM>
-POWER_DEVICE void find_row_scale(float (&row_scale)[kM][2], const uint32_t (&q)[kM][kDim / 16][4], float key_max) {
+POWER_DEVICE void find_row_scale(float (&row_scale)[kM][2], uint32_t q_tile, int row0, float key_max, int lane) {
   POWER_UNROLL
   for (int m = 0; m < kM; ++m) {
+    uint32_t q[kDim / 16][4];
+    POWER_UNROLL
+    for (int k = 0; k < kDim / 16; ++k) load_a_fragment<kDim>(q[k], q_tile, row0 + 16 * m, k, lane);
     POWER_UNROLL
     for (int half = 0; half < 2; ++half) {
       float largest = 0.0f;
@@ -100,7 +102,7 @@ POWER_DEVICE void find_row_scale(float (&row_scale)[kM][2], const uint32_t (&q)[
       for (int k = 0; k < kDim / 16; ++k) {
         POWER_UNROLL
         for (int i = 0; i < 2; ++i) {
-          const uint32_t pair = q[m][k][2 * i + half];
+          const uint32_t pair = q[k][2 * i + half];
           largest = fmaxf(largest, fmaxf(fabsf(bf16_low(pair)), fabsf(bf16_high(pair))));
         }
       }
@@ -172,10 +174,9 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   auto load_stage = [&](int block) {
     const int stage = block % Tile::kStages;
     const uint32_t tile = base + stage * Shared::kStageBytes;
-    load_tile_async<kDim, kBlockRows, kThreads>(tile, k_view, FastDivisor(), block * kBlockRows, args.keys,
-                                                args.head_dim, thread);
-    load_tile_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, FastDivisor(),
-                                                block * kBlockRows, args.keys, args.head_dim, thread);
+    load_tokens_async<kDim, kBlockRows, kThreads>(tile, k_view, block * kBlockRows, args.keys, args.head_dim, thread);
+    load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, block * kBlockRows,
+                                                  args.keys, args.head_dim, thread);
     const bool exact = !mild && block >= blocks.before;
     load_key_factors(args, gates, factors + stage * kBlockRows, block, exact, reference, thread);
     if (args.gated) block_sum = gates.sum[block * kBlockRows + kBlockRows - 1];
@@ -191,21 +192,18 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   cp_async_commit();
   cp_async_wait<0>();
   sync_block();
-  uint32_t q[kM][kDim / 16][4];
-  POWER_UNROLL
-  for (int m = 0; m < kM; ++m) {
-    POWER_UNROLL
-    for (int k = 0; k < kDim / 16; ++k) {
-      load_a_fragment<kDim>(q[m][k], base + Shared::kRowOffset, 16 * (kM * warp + m), k, lane);
-    }
+  static_assert(Tile::kForwardRowsInRegisters || !Tile::kRowsOverlayStages);
+  RowOperand<kDim, kM, Tile::kForwardRowsInRegisters> q;
+  q.load(base + Shared::kRowOffset, 16 * kM * warp, lane);
+  float row_scale[kM][2] = {};
+  if constexpr (kDegree == kAnyDegree) {
+    find_row_scale<kDim>(row_scale, base + Shared::kRowOffset, 16 * kM * warp, args.key_max[head.head], lane);
   }
   if constexpr (Tile::kRowsOverlayStages) {
     sync_block();
     load_stage(blocks.begin);
     cp_async_commit();
   }
-  float row_scale[kM][2] = {};
-  if constexpr (kDegree == kAnyDegree) find_row_scale<kDim>(row_scale, q, args.key_max[head.head]);
 
   float n[kM][kDim / 8][4] = {}, l[kM][2] = {};
   const int warp_last_token = rows.token[16 * kM * (warp + 1) - 1];
@@ -240,18 +238,18 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
     POWER_UNROLL
     for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
       if (block < blocks.before) {
-        accumulate_output<kDim, kDegree, Masking::kNone, kM, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
-                                                                    stage_factors, block_factor, key0, first_key,
-                                                                    tile_row0, lane);
+        accumulate_output<kDim, kDegree, Masking::kNone, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
+                                                                stage_factors, block_factor, key0, first_key, tile_row0,
+                                                                lane);
       } else if (first_key + key0 > warp_last_token) {
         continue;  // all masked
       } else if (mild) {
-        accumulate_output<kDim, kDegree, Masking::kShare, kM, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
-                                                                     stage_factors, block_factor, key0, first_key,
-                                                                     tile_row0, lane);
+        accumulate_output<kDim, kDegree, Masking::kShare, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
+                                                                 stage_factors, block_factor, key0, first_key,
+                                                                 tile_row0, lane);
       } else {
-        accumulate_output<kDim, kDegree, Masking::kExact, kM, kKeys>(
-            n, l, q, row_scale, args, rows, k_tile, v_tile, stage_factors, 1.0f, key0, first_key, tile_row0, lane);
+        accumulate_output<kDim, kDegree, Masking::kExact, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
+                                                                 stage_factors, 1.0f, key0, first_key, tile_row0, lane);
       }
     }
   }

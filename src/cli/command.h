@@ -42,6 +42,8 @@ Command ckpt_verify_command();
 Command ckpt_diff_command();
 Command plot_command();
 Command doctor_command();
+Command selftest_command();
+Command bench_operator_command();
 Command completion_command();
 
 // The text of `powertrain --help`, of a group of commands ("data"), and of one command.

@@ -4,9 +4,9 @@ namespace power::cli {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> all = {
-      train_command(),       eval_command(),      generate_command(), data_tokenize_command(),
-      data_verify_command(), data_info_command(), ckpt_ls_command(),  ckpt_verify_command(),
-      ckpt_diff_command(),   plot_command(),      doctor_command(),   completion_command(),
+      train_command(),     eval_command(),     generate_command(),       data_tokenize_command(), data_verify_command(),
+      data_info_command(), ckpt_ls_command(),  ckpt_verify_command(),    ckpt_diff_command(),     plot_command(),
+      doctor_command(),    selftest_command(), bench_operator_command(), completion_command(),
   };
   return all;
 }
