@@ -36,6 +36,8 @@ Normalize parse_normalize(const std::string& text) {
   return Normalize::kNone;
 }
 
+int64_t usual_chunk(const Problem& p) { return p.head_dim <= 32 ? 512 : p.head_dim <= 64 ? 1024 : 2048; }
+
 bool state_supported(const Problem& p) {
   return p.degree <= 2 ? p.head_dim <= kChunkedHeadDimLimitLow : p.degree <= 4 && p.head_dim <= kChunkedHeadDimLimit;
 }
@@ -100,7 +102,12 @@ Problem check_problem(const at::Tensor& q, const at::Tensor& k, const at::Tensor
         "; it must be 0 (quadratic form) or positive");
   if (initial_state.has_value()) check_state_supported(p, q, "a state");
   if (return_state) check_state_supported(p, q, "a state");
-  p.chunk_size = chunk_size.has_value() ? *chunk_size : choose_chunk_size(p, q.device().type());
+  const bool half = dtype == at::kBFloat16 || dtype == at::kHalf;
+  // Where the fused CUDA kernel does not serve, the quadratic form costs what it costs on the CPU: products of
+  // LibTorch.
+  const bool fused = q.is_cuda() && half && p.head_dim % 8 == 0 && p.value_dim == p.head_dim &&
+                     !initial_state.has_value() && !return_state;
+  p.chunk_size = chunk_size.has_value() ? *chunk_size : choose_chunk_size(p, fused ? at::kCUDA : at::kCPU);
   if (p.chunk_size > 0) check_state_supported(p, q, "the chunked form");
   if (initial_state.has_value()) {
     const int64_t features = state_dim(p.head_dim, degree);
@@ -116,8 +123,10 @@ Problem check_problem(const at::Tensor& q, const at::Tensor& k, const at::Tensor
 
 int64_t choose_chunk_size(const Problem& p, at::DeviceType device) {
   if (!state_supported(p) || p.degree > 2) return 0;
-  const int64_t chunk = p.head_dim <= 32 ? 512 : p.head_dim <= 64 ? 1024 : 2048;
-  return p.key_len <= 4 * chunk ? 0 : chunk;
+  // H200, D=64, bf16, forward and backward: the fused quadratic kernel takes 12 ms for 2 x 16384 tokens with 12 heads
+  // and 60 ms for 65536 with 8; the chunked form out of LibTorch products took 59 and 78 ms.
+  const int64_t chunk = usual_chunk(p);
+  return p.key_len <= (device == at::kCUDA ? 64 : 4) * chunk ? 0 : chunk;
 }
 
 }  // namespace power::ops

@@ -45,8 +45,9 @@ Tensor4 attention_backward(const OptTensor& dy, const OptTensor& dl, const at::T
     const at::Tensor sum = call.query_blocks(l.unsqueeze(-1), part, real) / factor;
     const at::Tensor r = sum.reciprocal().masked_fill_(sum == 0, 0);
     const at::Tensor dy_rows = call.query_blocks(*dy, part, real);
-    dn = dy_rows * r;
-    dsum = dsum - (dy_rows * call.query_blocks(y, part, real)).sum(-1, true) * r;
+    // Rounded as products will read it, see normalize_rows_backward.
+    dn = (dy_rows * r).to(call.precision().operand).to(real);
+    dsum = dsum - (dn * call.query_blocks(y, part, real)).sum(-1, true);
   } else if (dy.has_value()) {
     dn = call.query_blocks(*dy, part, real) * factor;
   }

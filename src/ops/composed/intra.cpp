@@ -112,30 +112,33 @@ void backward_slice(const ChunkBatch& b, const at::Tensor& dn, const at::Tensor&
       }
     }
     if (t.first == 0) return;
-    const at::Tensor before = b.k.narrow(1, 0, t.first);
-    at::Tensor decay, rows, decayed = values.narrow(1, 0, t.first), dn_rows = dn_tile, dl_rows = dl_tile;
+    // Weights here are (score^p) times a factor per row and one per key. Both stay out of the product of dn and v,
+    // whose difference from dl must be exact, and join the other operand of what follows, or its result.
+    const at::Tensor before = b.k.narrow(1, 0, t.first), d = left(dn_tile, dl_tile, precision);
+    at::Tensor decay, rows, decayed_k = before, decayed_q = q, decayed_d = d.narrow(2, 0, columns);
     if (b.gates.present()) {
       decay = b.gates.until(t.first - 1, precision.real).unsqueeze(-1);
-      decayed = right(b.v.narrow(1, 0, t.first) * decay, decay.squeeze(-1), precision);
       rows = b.per_row(b.gates.after(t.first - 1, t.first, t.first + t.tokens, precision.real));
-      dn_rows = dn_tile * rows;
-      dl_rows = dl_tile * rows.squeeze(-1);
+      decayed_k = (before * decay).to(precision.operand);
+      decayed_q = (q * rows).to(precision.operand);
+      decayed_d = (dn_tile * rows).to(precision.operand);
     }
-    const at::Tensor d = left(dn_rows, dl_rows, precision);
     const at::Tensor score = product(q, before.transpose(1, 2), precision);
-    const at::Tensor dweights = product(d, decayed.transpose(1, 2), precision);
+    const at::Tensor dweights = product(d, values.narrow(1, 0, t.first).transpose(1, 2), precision);
     const at::Tensor weights = power_of(score, b.degree, precision.operand);
     const at::Tensor dscore =
         operand_product(dweights, power_of(score, b.degree - 1, precision.real), precision.operand);
-    const at::Tensor dq = product(dscore, before, precision), dk = product(dscore.transpose(1, 2), q, precision);
-    const at::Tensor dv = product(weights.transpose(1, 2), d.narrow(2, 0, columns), precision);
+    at::Tensor dq = product(dscore, decayed_k, precision);
+    at::Tensor dk = product(dscore.transpose(1, 2), decayed_q, precision);
+    at::Tensor dv = product(weights.transpose(1, 2), decayed_d, precision);
+    if (b.gates.present()) {
+      dq.mul_(rows);
+      dk.mul_(decay);
+      dv.mul_(decay);
+    }
     g.q.narrow(1, t.row, t.rows).add_(dq, p);
     g.k.narrow(1, 0, t.first).add_(dk, p);
-    if (!b.gates.present()) {
-      g.v.narrow(1, 0, t.first).add_(dv);
-      return;
-    }
-    g.v.narrow(1, 0, t.first).addcmul_(dv, decay);
+    g.v.narrow(1, 0, t.first).add_(dv);
     if (g.log_g.defined()) {
       // Pairs across the tile's start: the gates of the tile up to the query, and those of the keys after key j.
       g.log_g.narrow(1, t.first, t.tokens).add_(cumulative_sum(b.per_token(row_dot(q, dq)), true));

@@ -23,9 +23,10 @@ Normalized normalize_rows(const at::Tensor& sums, Normalize kind, const at::Tens
 }
 
 RowGradients normalize_rows_backward(const at::Tensor& dy, const at::Tensor& y, const at::Tensor& r, Normalize kind,
-                                     const at::Tensor& factor) {
+                                     const at::Tensor& factor, const Precision& precision) {
   if (kind == Normalize::kSum) {
-    return {dy * r.unsqueeze(-1), (dy * y).sum(-1).neg_().mul_(r)};
+    const at::Tensor dn = (dy * r.unsqueeze(-1)).to(precision.operand).to(precision.real);
+    return {dn, (dn * y).sum(-1).neg_()};
   }
   if (kind == Normalize::kNone) return {dy * factor, at::zeros_like(r)};
   const at::Tensor through_root = dy - dy.mean(-1, true) - y * (dy * y).mean(-1, true);

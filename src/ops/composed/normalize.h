@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/composed/operands.h"
 #include "ops/problem.h"
 
 // From numerator and denominator to y, and back. Rows are those of a block; everything real.
@@ -16,8 +17,10 @@ Normalized normalize_rows(const at::Tensor& sums, Normalize kind, const at::Tens
 struct RowGradients {
   at::Tensor dn, dl;  // of the numerator (..., rows, E) and the denominator (..., rows)
 };
+// dn comes out as products will read it, rounded to the operand's dtype, and dl is derived from that: where a row sees
+// one key only, the two must cancel exactly, however small its score.
 RowGradients normalize_rows_backward(const at::Tensor& dy, const at::Tensor& y, const at::Tensor& r, Normalize kind,
-                                     const at::Tensor& factor);
+                                     const at::Tensor& factor, const Precision& precision);
 
 // Powers of two, one per row of q (B,T,HQ,1) float32: max|q_i| * max|k of the head| comes out between 1/4 and 1, so
 // that high powers of it neither vanish nor overflow. Exact to apply and to undo.

@@ -97,9 +97,10 @@ Backward power_attention_backward(const Problem& problem, const at::Tensor& dy, 
 
     at::Tensor dbefore;  // (B*H, chunks, F, E+1)
     if (part.queries > 0) {
-      const RowGradients d = normalize_rows_backward(
-          call.query_blocks(dy, part, real), call.query_blocks(y, part, real),
-          call.query_blocks(r_column, part, real).squeeze(-1), problem.normalize, call.normalizer_factor(part));
+      const RowGradients d =
+          normalize_rows_backward(call.query_blocks(dy, part, real), call.query_blocks(y, part, real),
+                                  call.query_blocks(r_column, part, real).squeeze(-1), problem.normalize,
+                                  call.normalizer_factor(part), call.precision());
       intra_backward(batch, d.dn, d.dl, g);
       if (before[i].defined()) {
         dbefore = query_state_backward(batch, states_before(before[i]), d.dn, d.dl, g).unflatten(0, {-1, part.chunks});

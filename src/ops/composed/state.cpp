@@ -70,26 +70,26 @@ at::Tensor chunk_states(const ChunkBatch& batch) {
 void chunk_states_backward(const ChunkBatch& batch, const at::Tensor& dstate, ChunkGradients& gradients) {
   const Precision& precision = batch.precision;
   const int64_t columns = batch.value_dim();
-  for_each_slice(
-      batch.blocks(), backward_elements(batch, batch.keys()), batch.k.is_cuda(), [&](int64_t first, int64_t n) {
-        const ChunkBatch b = batch.slice(first, n);
-        ChunkGradients g = gradients.slice(first, n);
-        const at::Tensor dsum = split_right(dstate.narrow(0, first, n) * state_multiplicity(b), precision);
-        const at::Tensor decay = b.gates.to_end(precision.real);
-        const at::Tensor values =
-            decay.defined() ? left(b.v * decay.unsqueeze(-1), decay, precision) : left(b.v, ones_for(b), precision);
-        const at::Tensor dk = contract(b.k, values, dsum, b);
-        g.k.add_(dk);
-        const at::Tensor dv = product(phi(b.k, b.degree), dsum.narrow(2, 0, columns), precision);
-        if (!decay.defined()) {
-          g.v.add_(dv);
-          return;
-        }
-        g.v.addcmul_(dv, decay.unsqueeze(-1));
-        if (g.log_g.defined()) {
-          g.log_g.add_(exclusive_cumulative_sum(row_dot(b.k, dk)), 1.0 / static_cast<double>(b.degree));
-        }
-      });
+  for_each_slice(batch.blocks(), backward_elements(batch, batch.keys()), batch.k.is_cuda(),
+                 [&](int64_t first, int64_t n) {
+                   const ChunkBatch b = batch.slice(first, n);
+                   ChunkGradients g = gradients.slice(first, n);
+                   const at::Tensor dsum = split_right(dstate.narrow(0, first, n) * state_multiplicity(b), precision);
+                   const at::Tensor decay = b.gates.to_end(precision.real);
+                   // Decays multiply whole rows of the results, where they cost no rounding of operands.
+                   at::Tensor dk = contract(b.k, left(b.v, ones_for(b), precision), dsum, b);
+                   if (decay.defined()) dk.mul_(decay.unsqueeze(-1));
+                   g.k.add_(dk);
+                   const at::Tensor dv = product(phi(b.k, b.degree), dsum.narrow(2, 0, columns), precision);
+                   if (!decay.defined()) {
+                     g.v.add_(dv);
+                     return;
+                   }
+                   g.v.addcmul_(dv, decay.unsqueeze(-1));
+                   if (g.log_g.defined()) {
+                     g.log_g.add_(exclusive_cumulative_sum(row_dot(b.k, dk)), 1.0 / static_cast<double>(b.degree));
+                   }
+                 });
 }
 
 void query_state_forward(const ChunkBatch& batch, const at::Tensor& state, at::Tensor& out) {
@@ -116,16 +116,16 @@ at::Tensor query_state_backward(const ChunkBatch& batch, const at::Tensor& state
   for_each_slice(batch.blocks(), backward_elements(batch, rows), batch.k.is_cuda(), [&](int64_t first, int64_t n) {
     const ChunkBatch b = batch.slice(first, n);
     ChunkGradients g = gradients.slice(first, n);
-    at::Tensor dn_rows = dn.narrow(0, first, n), dl_rows = dl.narrow(0, first, n);
+    const at::Tensor dn_rows = dn.narrow(0, first, n), dl_rows = dl.narrow(0, first, n);
+    const at::Tensor d = left(dn_rows, dl_rows, precision);
+    at::Tensor decayed = d, dq = contract(b.q, d, split_right(state.narrow(0, first, n), precision), b);
     if (b.gates.present()) {
       const at::Tensor decay = b.per_row(b.gates.from_start(b.offset(), b.keys(), precision.real));
-      dn_rows = dn_rows * decay;
-      dl_rows = dl_rows * decay.squeeze(-1);
+      decayed = left(dn_rows * decay, dl_rows * decay.squeeze(-1), precision);
+      dq.mul_(decay);
     }
-    const at::Tensor d = left(dn_rows, dl_rows, precision);
     dstate.narrow(0, first, n)
-        .copy_(collapse_left(product(phi(b.q, b.degree).transpose(1, 2), d, precision), columns, precision));
-    const at::Tensor dq = contract(b.q, d, split_right(state.narrow(0, first, n), precision), b);
+        .copy_(collapse_left(product(phi(b.q, b.degree).transpose(1, 2), decayed, precision), columns, precision));
     g.q.add_(dq);
     if (g.log_g.defined()) {
       g.log_g.narrow(1, b.offset(), b.queries)
