@@ -93,6 +93,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   const int last_token = token_of_row(args, row_end - 1);
   const RowView k_view = head.keys(args.k), v_view = head.keys(args.v);
   const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
+  const int first_segment = args.gated ? gates.segment[first_token] : 0;
 
   const KeyBlocks blocks = find_key_blocks<kThreads>(args, gates, first_token, last_token, thread);
   const bool mild = gates_are_mild(args, gates, first_token, blocks.end * kBlockRows - 1);
@@ -104,7 +105,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
     load_tokens_async<kDim, kBlockRows, kThreads>(tile, k_view, block * kBlockRows, args.keys, args.head_dim, thread);
     load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, block * kBlockRows,
                                                   args.keys, args.head_dim, thread);
-    const bool exact = !mild && block >= blocks.before;
+    const bool exact = block >= blocks.before && !mild;
     load_key_factors(args, gates, factors + stage * kBlockRows, block, exact, reference, thread);
     if (args.gated) block_sum = gates.sum[block * kBlockRows + kBlockRows - 1];
   };
@@ -165,14 +166,16 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   for (int block = blocks.begin; block < blocks.end; ++block) {
     cp_async_wait<0>();
     sync_block();
-    const float block_factor = args.gated ? exp2_approx(difference(reference, block_sum)) : 1.0f;
+    const bool other_segment = first_segment > block * kBlockRows + kBlockRows - 1;
+    const float block_factor =
+        args.gated ? (other_segment ? 0.0f : exp2_approx(difference(reference, block_sum))) : 1.0f;
     if (block + 1 < blocks.end) load_stage(block + 1);
     cp_async_commit();
     const int stage = block % Tile::kStages, first_key = block * kBlockRows;
     const uint32_t k_tile = base + stage * Shared::kStageBytes, v_tile = k_tile + Image<kDim>::kBlockBytes;
     const float* stage_factors = factors + stage * kBlockRows;
     constexpr int kKeys = Tile::kBackwardKeys;
-    if (!mild && block == blocks.before) to_own_gates();
+    if (block == blocks.before && !mild) to_own_gates();
     const int tile_row0 = 16 * kM * warp;
     POWER_ROLLED
     for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
@@ -261,15 +264,15 @@ POWER_DEVICE float key_log2_gate(const QuadraticArgs& args, const GateArrays& ga
 
 template <int kDim, int kDegree, Masking kMasking, int kQueries, int kM, class Operand>
 POWER_DEVICE void accumulate_dkdv(float (&dk)[kM][kDim / 8][4], float (&dv)[kM][kDim / 8][4], float (&dot)[kM][2],
-                                  const Operand& k, const Operand& v, const QuadraticArgs& args,
+                                  const Operand& keys, const Operand& values, const QuadraticArgs& args,
                                   const GateArrays& gates, int last_key, uint32_t q_tile, uint32_t dy_tile,
                                   const RowColumns& columns, float block_factor, int row0, int query0, int tile_row0,
                                   int first_key, int lane) {
   float s[kM][kQueries / 8][4] = {}, x[kM][kQueries / 8][4] = {};
   q_tile += query0 * Image<kDim>::kRowBytes;  // within a block of 64 rows: the swizzle repeats
   dy_tile += query0 * Image<kDim>::kRowBytes;
-  k.multiply(s, q_tile, 0, lane);
-  v.multiply(x, dy_tile, 0, lane);
+  keys.multiply(s, q_tile, 0, lane);
+  values.multiply(x, dy_tile, 0, lane);
   [[maybe_unused]] float key_gate[kM][2];
   if constexpr (kMasking == Masking::kExact) {
     POWER_UNROLL
@@ -341,7 +344,7 @@ POWER_DEVICE QueryBlocks find_query_blocks(const QuadraticArgs& args, const Gate
   const int clear_row = last_key > args.first_key ? (last_key - args.first_key) * group : 0;
   QueryBlocks blocks{first_row / kBlockRows, (clear_row + kBlockRows - 1) / kBlockRows, total};
   if (blocks.clear > total) blocks.clear = total;
-  if (!args.gated) return blocks;
+  if (!args.gated || total - blocks.clear <= kFewBlocks) return blocks;
   const FloatPair reference = gates.sum[last_key];
   blocks.end = blocks.clear;
   for (int base = blocks.clear; base < total; base += kThreads) {
@@ -394,8 +397,9 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
                                              clear_token > last_key ? clear_token : last_key);
 
   FloatPair block_sum = reference;  // c at the first token of the block in flight
+  int block_segment = 0;            // and that token's segment
   auto load_stage = [&](int step) {
-    const bool exact = !mild && step >= clear_count;
+    const bool exact = step >= clear_count && !mild;
     const int row0 = first_row_of(step);
     const uint32_t tile = base + Shared::kStageOffset + step % Tile::kStages * Shared::kStageBytes;
     load_tile_async<kDim, kBlockRows, kThreads>(tile, q_view, args.group, row0, args.rows, args.head_dim, thread);
@@ -419,7 +423,10 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
         stage.log2_gate[thread] = difference(gates.sum[token], reference);
       }
     }
-    if (args.gated) block_sum = gates.sum[token_of_row(args, row0)];
+    if (args.gated) {
+      block_sum = gates.sum[token_of_row(args, row0)];
+      block_segment = gates.segment[token_of_row(args, row0)];
+    }
   };
 
   if (count > 0) load_stage(0);
@@ -428,9 +435,9 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
     cp_async_wait<0>();
     sync_block();
   }
-  RowOperand<kDim, kM, Tile::kKeysInRegisters> k, v;
-  k.load(base, tile_row0, lane);
-  v.load(base + Shared::kVOffset, tile_row0, lane);
+  RowOperand<kDim, kM, Tile::kKeysInRegisters> keys, values;
+  keys.load(base, tile_row0, lane);
+  values.load(base + Shared::kVOffset, tile_row0, lane);
   float dk[kM][kDim / 8][4] = {}, dv[kM][kDim / 8][4] = {}, dot[kM][2] = {};
   // The first query row that sees one of the warp's keys.
   const int warp_first_row = (first_key + tile_row0 - args.first_key) * static_cast<int>(args.group.divisor);
@@ -458,30 +465,32 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
   for (int step = 0; step < count; ++step) {
     cp_async_wait<0>();
     sync_block();
-    const float block_factor = args.gated ? exp2_approx(difference(block_sum, reference)) : 1.0f;
+    const bool other_segment = block_segment > last_key;
+    const float block_factor =
+        args.gated ? (other_segment ? 0.0f : exp2_approx(difference(block_sum, reference))) : 1.0f;
     if (step + 1 < count) load_stage(step + 1);
     cp_async_commit();
     const uint32_t q_tile = base + Shared::kStageOffset + step % Tile::kStages * Shared::kStageBytes;
     const uint32_t dy_tile = q_tile + Image<kDim>::kBlockBytes;
     const RowColumns& stage = columns[step % Tile::kStages];
     const int row0 = first_row_of(step);
-    if (!mild && step == clear_count) to_own_gates();
+    if (step == clear_count && !mild) to_own_gates();
     constexpr int kQueries = Tile::kQueries;
     POWER_ROLLED
     for (int query0 = 0; query0 < kBlockRows; query0 += kQueries) {
       if (step < clear_count) {
-        accumulate_dkdv<kDim, kDegree, Masking::kNone, kQueries>(dk, dv, dot, k, v, args, gates, last_key, q_tile,
-                                                                 dy_tile, stage, block_factor, row0, query0, tile_row0,
-                                                                 first_key, lane);
+        accumulate_dkdv<kDim, kDegree, Masking::kNone, kQueries>(dk, dv, dot, keys, values, args, gates, last_key,
+                                                                 q_tile, dy_tile, stage, block_factor, row0, query0,
+                                                                 tile_row0, first_key, lane);
       } else if (row0 + query0 + kQueries <= warp_first_row) {
         continue;  // all masked
       } else if (mild) {
-        accumulate_dkdv<kDim, kDegree, Masking::kShare, kQueries>(dk, dv, dot, k, v, args, gates, last_key, q_tile,
-                                                                  dy_tile, stage, block_factor, row0, query0, tile_row0,
-                                                                  first_key, lane);
+        accumulate_dkdv<kDim, kDegree, Masking::kShare, kQueries>(dk, dv, dot, keys, values, args, gates, last_key,
+                                                                  q_tile, dy_tile, stage, block_factor, row0, query0,
+                                                                  tile_row0, first_key, lane);
       } else {
-        accumulate_dkdv<kDim, kDegree, Masking::kExact, kQueries>(dk, dv, dot, k, v, args, gates, last_key, q_tile,
-                                                                  dy_tile, stage, 1.0f, row0, query0, tile_row0,
+        accumulate_dkdv<kDim, kDegree, Masking::kExact, kQueries>(dk, dv, dot, keys, values, args, gates, last_key,
+                                                                  q_tile, dy_tile, stage, 1.0f, row0, query0, tile_row0,
                                                                   first_key, lane);
       }
     }

@@ -166,6 +166,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   const int last_token = token_of_row(args, row_end - 1);
   const RowView k_view = head.keys(args.k), v_view = head.keys(args.v);
   const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
+  const int first_segment = args.gated ? gates.segment[first_token] : 0;
 
   const KeyBlocks blocks = find_key_blocks<kThreads>(args, gates, first_token, last_token, thread);
   const bool mild = gates_are_mild(args, gates, first_token, blocks.end * kBlockRows - 1);
@@ -177,7 +178,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
     load_tokens_async<kDim, kBlockRows, kThreads>(tile, k_view, block * kBlockRows, args.keys, args.head_dim, thread);
     load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, block * kBlockRows,
                                                   args.keys, args.head_dim, thread);
-    const bool exact = !mild && block >= blocks.before;
+    const bool exact = block >= blocks.before && !mild;
     load_key_factors(args, gates, factors + stage * kBlockRows, block, exact, reference, thread);
     if (args.gated) block_sum = gates.sum[block * kBlockRows + kBlockRows - 1];
   };
@@ -226,14 +227,16 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   for (int block = blocks.begin; block < blocks.end; ++block) {
     cp_async_wait<0>();
     sync_block();  // this block has landed, and nobody reads the stage that is filled next
-    const float block_factor = args.gated ? exp2_approx(difference(reference, block_sum)) : 1.0f;
+    const bool other_segment = first_segment > block * kBlockRows + kBlockRows - 1;
+    const float block_factor =
+        args.gated ? (other_segment ? 0.0f : exp2_approx(difference(reference, block_sum))) : 1.0f;
     if (block + 1 < blocks.end) load_stage(block + 1);
     cp_async_commit();
     const int stage = block % Tile::kStages, first_key = block * kBlockRows;
     const uint32_t k_tile = base + stage * Shared::kStageBytes, v_tile = k_tile + Image<kDim>::kBlockBytes;
     const float* stage_factors = factors + stage * kBlockRows;
     constexpr int kKeys = Tile::kForwardKeys;
-    if (!mild && block == blocks.before) to_own_gates();
+    if (block == blocks.before && !mild) to_own_gates();
     const int tile_row0 = 16 * kM * warp;
     POWER_UNROLL
     for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {

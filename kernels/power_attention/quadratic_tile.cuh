@@ -63,12 +63,15 @@ struct KeyBlocks {
   int begin, before, end;
 };
 
+// The search for blocks without weight costs a round trip to memory: below this many blocks it would not pay.
+inline constexpr int kFewBlocks = 16;
+
 // Leaves out leading blocks whose every weight is 0: closed gates or another segment.
 template <int kThreads>
 POWER_DEVICE KeyBlocks find_key_blocks(const QuadraticArgs& args, const GateArrays& gates, int first_token,
                                        int last_token, int thread) {
   KeyBlocks blocks{0, (first_token + 1) / kBlockRows, last_token / kBlockRows + 1};
-  if (!args.gated) return blocks;
+  if (!args.gated || blocks.before <= kFewBlocks) return blocks;
   const FloatPair reference = gates.sum[first_token];
   const int segment = gates.segment[first_token];
   for (int base = 0; base < blocks.before; base += kThreads) {

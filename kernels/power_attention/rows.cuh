@@ -7,7 +7,7 @@
 namespace power::kernels {
 
 inline constexpr int kScanThreads = 256;
-inline constexpr int kScanItems = 8;  // consecutive tokens of a thread
+inline constexpr int kScanItems = 4;  // consecutive tokens of a thread
 inline constexpr int kScanSpan = kScanThreads * kScanItems;
 inline constexpr float kLog2E = 1.4426950408889634f;
 
@@ -169,6 +169,21 @@ __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid
       args.y.data + head.batch * args.y.batch + token_index * args.y.token + head_index * args.y.head;
   const uint16_t* dy_row =
       args.dy.data + head.batch * args.dy.batch + token_index * args.dy.token + head_index * args.dy.head;
+  // Asked for before the rows themselves, so that one wait covers both.
+  float inverse = 0.0f;
+  FloatPair own_gate{0.0f, 0.0f}, tile_gate{0.0f, 0.0f};
+  int segment = 0, first_token = 0;
+  if (valid && lane == 0) {
+    inverse = args.inverse[int64_t{head.head} * args.rows + row];
+    if (args.gated) {
+      const GateArrays gates = head.gates(args);
+      const int token = args.first_key + token_index;
+      first_token = token_of_row(args, row / kGateTile * kGateTile);
+      own_gate = gates.sum[token];
+      tile_gate = gates.sum[first_token];
+      segment = gates.segment[token];
+    }
+  }
   float y[kMaxChunks][8] = {}, dy[kMaxChunks][8] = {}, product = 0.0f, total = 0.0f;
   POWER_UNROLL
   for (int c = 0; c < kMaxChunks; ++c) {
@@ -210,17 +225,7 @@ __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid
     }
   }
   if (lane != 0 || row >= args.padded_rows) return;
-  float weight = 0.0f;
-  if (valid) {
-    weight = args.inverse[int64_t{head.head} * args.rows + row];
-    if (args.gated) {
-      const GateArrays gates = head.gates(args);
-      const int token = args.first_key + token_index;
-      const int first_token = token_of_row(args, row / kGateTile * kGateTile);
-      const float decay = exp2_approx(difference(gates.sum[token], gates.sum[first_token]));
-      weight *= gates.segment[token] > first_token ? 0.0f : decay;
-    }
-  }
+  const float weight = segment > first_token ? 0.0f : inverse * exp2_approx(difference(own_gate, tile_gate));
   const int64_t index = int64_t{head.head} * args.padded_rows + row;
   args.row_weight[index] = weight;
   args.delta[index] = valid && args.normalize == Normalize::kSum ? product : 0.0f;

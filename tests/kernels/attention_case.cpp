@@ -191,13 +191,14 @@ class CaseRun {
       result.comparisons.push_back(compare({name, expected, got, c_.batch, len, heads, width, tolerance}, inputs_.dy));
     };
     // `layer` of a high degree: a few weights decide, dY' is nearly orthogonal to their values, its rounding is not.
-    const double loose = c_.normalize == Normalize::kLayer && c_.degree > 2 ? 2.0 : 1.0;
+    const bool layer = c_.normalize == Normalize::kLayer;
+    const double loose = layer && c_.degree > 2 ? 2.0 : 1.0;
     check("y", reference.y, bf16_values(*y_), c_.query_len, query_heads, c_.head_dim, 0.0058);
     check("dq", reference.dq, bf16_values(*dq_), c_.query_len, query_heads, c_.head_dim, 0.008 * loose);
     check("dk", reference.dk, bf16_values(*dk_), c_.key_len, c_.kv_heads, c_.head_dim, 0.008 * loose);
     check("dv", reference.dv, bf16_values(*dv_), c_.key_len, c_.kv_heads, c_.head_dim, 0.008 * loose);
     if (c_.gates != Gates::kNone) {
-      check("dlog_g", reference.dlog_g, float_values(*dlog_g_), c_.key_len, c_.kv_heads, 1, 0.012 * loose);
+      check("dlog_g", reference.dlog_g, float_values(*dlog_g_), c_.key_len, c_.kv_heads, 1, layer ? 0.024 : 0.012);
     }
     if (c_.degree % 2 == 0) {  // signed sums of odd degrees vanish: no relative bound
       std::vector<double> l(reference.l.size()), expected(l.size());

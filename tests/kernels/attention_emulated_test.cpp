@@ -38,6 +38,15 @@ TEST(AttentionEmulated, LengthsAndGates) {
   for (Gates gates : {Gates::kStrong, Gates::kClosed, Gates::kSegments}) check(self_attention(330, gates));
 }
 
+// Long enough that blocks without weight are searched for and left out.
+TEST(AttentionEmulated, SkippedBlocks) {
+  for (Gates gates : {Gates::kStrong, Gates::kSegments}) {
+    AttentionCase c = self_attention(1250, gates);
+    c.head_dim = 32;
+    check(c);
+  }
+}
+
 TEST(AttentionEmulated, GroupsOfQueryHeads) {
   for (int group : {2, 3, 5}) {
     AttentionCase c = self_attention(150, group == 3 ? Gates::kSegments : Gates::kMild);
