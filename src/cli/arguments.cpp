@@ -1,7 +1,10 @@
 #include "cli/arguments.h"
 
+#define CXXOPTS_NO_REGEX  // its regular expressions end a value at a line break and overflow the stack on long ones
 #include <algorithm>
+#include <cxxopts.hpp>
 #include <deque>
+#include <set>
 
 #include "cli/command.h"
 #include "config/nearest.h"
@@ -24,6 +27,8 @@ std::string join(const std::vector<std::string>& words, const char* separator) {
 
 }  // namespace
 
+// cxxopts reads the line, but only once every word in it is unambiguous: left to itself it takes the value of
+// `--flag False` for a stray word, drops stray words, and keeps the last of repeated options.
 class Parser {
  public:
   Parser(const Command& command, const std::vector<std::string>& words)
@@ -35,15 +40,16 @@ class Parser {
       if (word == "--") {
         while (!words_.empty()) add_operand(take());
       } else if (is_option(word)) {
-        read_option(word.substr(2));
+        check_option(word.substr(2));
       } else if (word.size() > 1 && word[0] == '-' && (word[1] < '0' || word[1] > '9')) {
         fail_usage("unknown option '", word, "'; options begin with two dashes");
       } else {
         add_operand(word);
       }
     }
-    check_complete();
-    return std::move(arguments_);
+    const Arguments arguments = read();
+    check_complete(arguments);
+    return arguments;
   }
 
  private:
@@ -59,7 +65,7 @@ class Parser {
   }
 
   void add_operand(const std::string& word) {
-    if (arguments_.operands_.size() >= command_.max_operands) {
+    if (operands_.size() >= command_.max_operands) {
       const bool file = word.find(".yaml") != std::string::npos || word.find(".yml") != std::string::npos;
       const bool assignment = word.find('=') != std::string::npos;
       fail_usage("unexpected word '", word, "'",
@@ -67,7 +73,7 @@ class Parser {
                  : assignment ? "; options begin with two dashes: --" + word
                               : "");
     }
-    arguments_.operands_.push_back(word);
+    operands_.push_back(word);
   }
 
   Option find(const std::string& name) const {
@@ -86,16 +92,19 @@ class Parser {
     fail_usage("unknown option --", name, "; the nearest is --", config::nearest(name, names));
   }
 
-  void read_option(const std::string& word) {
+  // Adds the option in the one form `--name=value`, or `--name` where it takes none.
+  void check_option(const std::string& word) {
     const size_t equals = word.find('=');
     const Option option = find(word.substr(0, equals));
     const bool attached = equals != std::string::npos;
     const std::string value = attached ? word.substr(equals + 1) : "";
-    if (!option.repeatable && arguments_.has(option.name)) fail_usage("--", option.name, " is given twice; keep one");
+    if (!names_.insert(option.name).second && !option.repeatable)
+      fail_usage("--", option.name, " is given twice; keep one");
     switch (option.takes) {
       case Takes::kNothing:
         if (attached) fail_usage("--", option.name, " takes no value, found '", value, "'");
-        return add(option, "");
+        options_.push_back("--" + option.name);
+        return;
       case Takes::kBoolean:
         if (attached) return add(option, value);
         return add(option, !words_.empty() && is_value(words_.front()) ? take() : "True");
@@ -119,21 +128,40 @@ class Parser {
     if (!choices.empty() && std::find(choices.begin(), choices.end(), value) == choices.end()) {
       fail_usage("--", option.name, "=", value, ": use ", join(choices, ", "));
     }
-    arguments_.options_.emplace_back(option.name, value);
+    options_.push_back("--" + option.name + "=" + value);
   }
 
-  void check_complete() const {
+  Arguments read() const {
+    cxxopts::Options parser("powertrain " + command_.name);
+    for (const std::string& name : names_) {
+      const bool flag = find(name).takes == Takes::kNothing;
+      parser.add_options()(name, "", flag ? cxxopts::value<bool>() : cxxopts::value<std::string>());
+    }
+    std::vector<const char*> line = {"powertrain"};
+    for (const std::string& option : options_) line.push_back(option.c_str());
+    const cxxopts::ParseResult result = parser.parse(static_cast<int>(line.size()), line.data());
+    Arguments arguments;
+    for (const cxxopts::KeyValue& option : result.arguments()) {
+      const bool flag = find(option.key()).takes == Takes::kNothing;
+      arguments.options_.emplace_back(option.key(), flag ? "" : option.value());
+    }
+    arguments.operands_ = operands_;
+    return arguments;
+  }
+
+  void check_complete(const Arguments& arguments) const {
     for (const Option& option : command_.options) {
-      if (option.required && !arguments_.has(option.name)) {
+      if (option.required && !arguments.has(option.name)) {
         fail_usage("--", option.name, " is missing: --", option.name, " ", option.value);
       }
     }
-    if (arguments_.operands_.size() < command_.min_operands) fail_usage(command_.operands, " is missing");
+    if (operands_.size() < command_.min_operands) fail_usage(command_.operands, " is missing");
   }
 
   const Command& command_;
   std::deque<std::string> words_;
-  Arguments arguments_;
+  std::vector<std::string> options_, operands_;
+  std::set<std::string> names_;
 };
 
 Arguments parse(const Command& command, const std::vector<std::string>& words) {

@@ -7,8 +7,7 @@
 #include <vector>
 
 // Command lines, strictly: no option is repeated unless it may be, no stray word is dropped, numbers count whole,
-// commas do not split. (A flags library that guesses reads `1e-3x` as 0.001 and `--flag False` as true and a stray
-// word.)
+// commas do not split.
 namespace power::cli {
 
 enum class Takes {

@@ -9,7 +9,7 @@ int run_plot(const Arguments& arguments) {
   train::PlotOptions options;
   options.runs = arguments.operands();
   options.out = arguments.text("out", options.out);
-  options.x = arguments.text("x", options.x);
+  options.x = arguments.text("x_axis", options.x);
   options.log_y = arguments.has("log_y");
   train::plot_command(options);
   return 0;
@@ -26,7 +26,7 @@ Command plot_command() {
       .max_operands = 64,
       .options =
           {{.name = "out", .takes = Takes::kOne, .value = "FILE", .help = "the picture [loss.svg]", .is_path = true},
-           {.name = "x",
+           {.name = "x_axis",
             .takes = Takes::kOne,
             .value = "AXIS",
             .help = "steps or tokens [auto: steps, unless the runs' steps differ in size]",

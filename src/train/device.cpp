@@ -1,5 +1,6 @@
 #include "train/device.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <sys/resource.h>
 
 #include <array>
@@ -11,7 +12,6 @@
 
 #ifdef POWERTRAIN_HAVE_CUDA
 #include <ATen/cuda/CUDAContext.h>
-#include <ATen/cuda/CUDAEvent.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #endif
 
@@ -95,30 +95,20 @@ int64_t peak_memory_bytes(torch::Device device) {
 }
 
 TimeMark::TimeMark(torch::Device device) : host_(std::chrono::steady_clock::now()) {
-#ifdef POWERTRAIN_HAVE_CUDA
-  if (device.is_cuda()) {
-    const auto event = std::make_shared<at::cuda::CUDAEvent>(cudaEventDefault);  // the default keeps the time
-    event->record(at::cuda::getCurrentCUDAStream(device.index()));
-    event_ = event;
-  }
-#endif
+  if (device.is_cpu()) return;
+  const c10::impl::VirtualGuardImpl guard(device.type());
+  event_ = std::make_shared<c10::Event>(device.type(), c10::EventFlag::BACKEND_DEFAULT);  // the flag keeps the time
+  event_->record(guard.getStream(device));
 }
 
 void TimeMark::wait() const {
-#ifdef POWERTRAIN_HAVE_CUDA
-  if (event_) std::static_pointer_cast<at::cuda::CUDAEvent>(event_)->synchronize();
-#endif
+  if (event_) event_->synchronize();
 }
 
 double TimeMark::seconds_since(const TimeMark& earlier) const {
   earlier.wait();
   wait();
-#ifdef POWERTRAIN_HAVE_CUDA
-  if (event_ && earlier.event_) {
-    const auto later_event = std::static_pointer_cast<at::cuda::CUDAEvent>(event_);
-    return std::static_pointer_cast<at::cuda::CUDAEvent>(earlier.event_)->elapsed_time(*later_event) * 1e-3;
-  }
-#endif
+  if (event_) return earlier.event_->elapsedTime(*event_) * 1e-3;
   return std::chrono::duration<double>(host_ - earlier.host_).count();
 }
 

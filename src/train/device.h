@@ -1,5 +1,6 @@
 #pragma once
 
+#include <c10/core/Event.h>
 #include <torch/torch.h>
 
 #include <chrono>
@@ -38,7 +39,7 @@ class TimeMark {
 
  private:
   std::chrono::steady_clock::time_point host_;
-  std::shared_ptr<void> event_;  // at::cuda::CUDAEvent; empty on a CPU
+  std::shared_ptr<c10::Event> event_;  // empty on a CPU
 };
 
 }  // namespace power::train

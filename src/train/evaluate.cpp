@@ -22,7 +22,7 @@ void evaluate_command(const EvalOptions& options) {
   const torch::Device device = choose_device(options.device);
   const auto tokenizer = data::make_tokenizer(config.tokenizer);
   const std::vector<std::string> patterns = options.data.empty() ? split_patterns(config, "val") : options.data;
-  const data::Dataset dataset(patterns, tokenizer->vocab_size(), parse_verify(config.verify_data));
+  const data::Dataset dataset = open_dataset(config, patterns, *tokenizer);
   model::Gpt model = load_model(reader, config, device);
 
   EvaluationOptions evaluation;

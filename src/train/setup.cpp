@@ -6,6 +6,16 @@
 #include "train/device.h"
 
 namespace power::train {
+namespace {
+
+data::Verify parse_verify(const std::string& name) {
+  if (name == "full") return data::Verify::kFull;
+  if (name == "cached") return data::Verify::kCached;
+  if (name == "off") return data::Verify::kOff;
+  fail(ErrorKind::kUsage, "verify_data '", name, "': use full, cached or off");
+}
+
+}  // namespace
 
 model::GptOptions gpt_options(const config::RunConfig& config, int64_t tokenizer_vocab_size) {
   model::GptOptions options;
@@ -49,6 +59,17 @@ std::vector<std::string> split_patterns(const config::RunConfig& config, const s
   return {pattern};
 }
 
+data::Dataset open_dataset(const config::RunConfig& config, const std::vector<std::string>& patterns,
+                           const data::Tokenizer& tokenizer) {
+  data::Dataset dataset(patterns, tokenizer.vocab_size(), parse_verify(config.verify_data));
+  // Byte tokens pass for GPT-2 tokens: only the manifest tells.
+  require(dataset.tokenizer().empty() || dataset.tokenizer() == tokenizer.name(), ErrorKind::kData,
+          dataset.paths().front().string(), ": its manifest says tokenizer ", dataset.tokenizer(),
+          ", the configuration says ", tokenizer.name(), "; set --tokenizer=", dataset.tokenizer(),
+          " or tokenize the text anew");
+  return dataset;
+}
+
 optim::LrSchedule lr_schedule(const config::RunConfig& config) {
   using Kind = optim::LrSchedule::Kind;
   optim::LrSchedule schedule;
@@ -58,13 +79,6 @@ optim::LrSchedule lr_schedule(const config::RunConfig& config) {
   schedule.warmup_iters = config.warmup_iters;
   schedule.lr_decay_iters = config.lr_decay_iters;
   return schedule;
-}
-
-data::Verify parse_verify(const std::string& name) {
-  if (name == "full") return data::Verify::kFull;
-  if (name == "cached") return data::Verify::kCached;
-  if (name == "off") return data::Verify::kOff;
-  fail(ErrorKind::kUsage, "verify_data '", name, "': use full, cached or off");
 }
 
 }  // namespace power::train

@@ -17,8 +17,10 @@ namespace power::train {
 model::GptOptions gpt_options(const config::RunConfig& config, int64_t tokenizer_vocab_size);
 // Shards of one split ("train" or "val"): DATA_ROOT/DATASET/SPLIT.bin, or where that is not there SPLIT*.bin.
 std::vector<std::string> split_patterns(const config::RunConfig& config, const std::string& split);
+// Opens shards that `tokenizer` must have made; Error(kData) where their manifest says otherwise.
+data::Dataset open_dataset(const config::RunConfig& config, const std::vector<std::string>& patterns,
+                           const data::Tokenizer& tokenizer);
 // decay_lr=false: a constant rate without warm-up, as in nanoGPT.
 optim::LrSchedule lr_schedule(const config::RunConfig& config);
-data::Verify parse_verify(const std::string& name);
 
 }  // namespace power::train

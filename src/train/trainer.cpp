@@ -19,7 +19,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kFailedSavesAllowed = 3;     // in a row; a full disk may be cleaned up while the run goes on
+constexpr int64_t kFailedSavesAllowed = 3;  // in a row; a full disk may be cleaned up while the run goes on
 // In a row; each was skipped, so the weights are still good. float16 first has to find its loss scale by halving it.
 constexpr int64_t kNonFiniteStepsAllowed = 5;
 constexpr int64_t kNonFiniteStepsAllowedFloat16 = 20;
@@ -50,13 +50,12 @@ Trainer::Trainer(const config::RunConfig& config)
     : config_(config),
       device_(choose_device(config.device)),
       tokenizer_(data::make_tokenizer(config.tokenizer)),
-      train_data_(std::make_shared<data::Dataset>(split_patterns(config, "train"), tokenizer_->vocab_size(),
-                                                  parse_verify(config.verify_data))),
+      train_data_(std::make_shared<data::Dataset>(open_dataset(config, split_patterns(config, "train"), *tokenizer_))),
       sampler_(train_data_->size(), config.block_size, static_cast<uint64_t>(config.seed)),
       model_(nullptr),
       started_(Clock::now()) {
   if (!config.disable_eval) {
-    val_data_.emplace(split_patterns(config, "val"), tokenizer_->vocab_size(), parse_verify(config.verify_data));
+    val_data_.emplace(open_dataset(config, split_patterns(config, "val"), *tokenizer_));
   }
   seed_everything(config.seed, config.deterministic);
   model_ = model::Gpt(gpt_options(config, tokenizer_->vocab_size()));

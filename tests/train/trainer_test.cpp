@@ -207,6 +207,27 @@ TEST(Train, ResumeSkipsABrokenCheckpointAndNeverStartsOverSilently) {
   }
 }
 
+TEST(Train, RefusesDataOfAnotherTokenizer) {
+  const TemporaryFolder folder;
+  config::RunConfig config = tiny_config(folder.path());
+  const std::filesystem::path data = folder.path() / "data" / "tiny";
+  std::ofstream(data / "manifest.json") << R"({"format": "powertrain tokens", "version": 1, "tokenizer": "bytes",
+    "vocab_size": 257, "document": "file", "val_fraction": 0.1, "seed": 2357, "inputs": ["text.txt"], "files": [
+      {"name": "train.bin", "split": "train", "tokens": 4000, "documents": 1, "text_bytes": 4000, "largest_id": 256,
+       "xxh3_128": "00000000000000000000000000000000"},
+      {"name": "val.bin", "split": "val", "tokens": 700, "documents": 1, "text_bytes": 700, "largest_id": 256,
+       "xxh3_128": "00000000000000000000000000000000"}]})";
+  EXPECT_NO_THROW(Trainer{config});
+  config.tokenizer = "gpt2";
+  try {
+    Trainer trainer(config);
+    ADD_FAILURE() << "byte tokens were taken for GPT-2 tokens";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kData);
+    EXPECT_NE(std::string(error.what()).find("--tokenizer=bytes"), std::string::npos) << error.what();
+  }
+}
+
 TEST(RunFolder, SecondTrainerIsRefused) {
   const TemporaryFolder folder;
   const RunFolder first(folder.path() / "run");
