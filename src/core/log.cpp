@@ -13,7 +13,8 @@ namespace power {
 namespace {
 
 struct Logger {
-  std::shared_ptr<spdlog::sinks::stderr_color_sink_mt> console = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
+  std::shared_ptr<spdlog::sinks::stderr_color_sink_mt> console =
+      std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
   std::shared_ptr<spdlog::logger> logger = std::make_shared<spdlog::logger>("powertrain", console);
   int rank = 0;
   bool quiet = false;
@@ -26,9 +27,7 @@ struct Logger {
     console->set_color(spdlog::level::info, console->reset);
     update();
   }
-  void update() {
-    console->set_level(quiet || rank != 0 ? spdlog::level::warn : spdlog::level::info);
-  }
+  void update() { console->set_level(quiet || rank != 0 ? spdlog::level::warn : spdlog::level::info); }
 };
 
 Logger& instance() {
