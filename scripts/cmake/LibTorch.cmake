@@ -29,15 +29,12 @@ find_package(Threads REQUIRED)
 add_library(libtorch INTERFACE)
 target_include_directories(libtorch SYSTEM INTERFACE
   ${POWERTRAIN_LIBTORCH}/include ${POWERTRAIN_LIBTORCH}/include/torch/csrc/api/include)
-target_compile_definitions(libtorch INTERFACE USE_DISTRIBUTED USE_C10D_GLOO)
 set(torch_libraries ${POWERTRAIN_LIBTORCH}/lib/libtorch_cpu.so ${POWERTRAIN_LIBTORCH}/lib/libc10.so)
 if(POWERTRAIN_CUDA)
   if(NOT EXISTS ${POWERTRAIN_LIBTORCH}/lib/libtorch_cuda.so)
     message(FATAL_ERROR "this LibTorch has no lib/libtorch_cuda.so: use the CUDA build, or -DPOWERTRAIN_CUDA=OFF")
   endif()
-  target_compile_definitions(libtorch INTERFACE USE_C10D_NCCL)
   list(APPEND torch_libraries ${POWERTRAIN_LIBTORCH}/lib/libtorch_cuda.so ${POWERTRAIN_LIBTORCH}/lib/libc10_cuda.so)
-  target_include_directories(libtorch SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
 endif()
 # libtorch_cuda registers itself when loaded and exports little that is called by name: keep it on the link line.
 target_link_libraries(libtorch INTERFACE

@@ -10,6 +10,17 @@ if(NOT TARGET power_torch_pch)
   target_precompile_headers(power_torch_pch PRIVATE <torch/torch.h>)
 endif()
 
+# For the few sources that include LibTorch's CUDA headers. Everything else compiles alike with and without CUDA, so that
+# the compiler cache serves both presets.
+function(power_cuda_sources)
+  if(POWERTRAIN_CUDA)
+    set_source_files_properties(${ARGN} PROPERTIES
+      COMPILE_DEFINITIONS POWERTRAIN_HAVE_CUDA
+      COMPILE_OPTIONS "-isystem;${CUDAToolkit_INCLUDE_DIRS}"
+      SKIP_PRECOMPILE_HEADERS ON)
+  endif()
+endfunction()
+
 function(power_configure_target name torch)
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(${name} PRIVATE power_warnings)
@@ -34,6 +45,9 @@ function(power_test name)
   # Tests read their own small files and the shipped data through these.
   target_compile_definitions(${name} PRIVATE POWERTRAIN_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                                              POWERTRAIN_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS cpu)
+  endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120
     PROPERTIES LABELS "${ARG_LABELS}" ENVIRONMENT "OMP_NUM_THREADS=1" TIMEOUT 900)
 endfunction()
