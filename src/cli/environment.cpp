@@ -69,9 +69,9 @@ int64_t available_memory() {
 }
 
 void inspect_gpus(Environment& environment) {
-#ifdef POWERTRAIN_HAVE_CUDA
-  environment.cuda_version = POWERTRAIN_CUDA_VERSION;
+  environment.cuda_version = POWERTRAIN_CUDA_VERSION;  // both empty without CUDA
   environment.architectures = parse_architectures(POWERTRAIN_CUDA_ARCHITECTURES);
+#ifdef POWERTRAIN_HAVE_CUDA
   const uint64_t nccl = torch::cuda::nccl::version();  // major, minor and patch in 32, 16 and 16 bits
   environment.nccl_version = str(nccl >> 32, ".", (nccl >> 16) & 0xffff, ".", nccl & 0xffff);
   int count = 0;
