@@ -39,7 +39,7 @@ class EvaluationTest : public ::testing::Test {
     return nats;
   }
 
-  const TemporaryFolder folder_;
+  const test::TempFolder folder_;
   config::RunConfig config_;
   std::unique_ptr<data::Tokenizer> tokenizer_;
   model::Gpt model_{nullptr};

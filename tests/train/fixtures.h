@@ -1,7 +1,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -10,28 +9,10 @@
 #include <vector>
 
 #include "config/run_config.h"
+#include "tests/support/temp_folder.h"
 
 // Small runs for the trainer's tests: byte tokens of a repetitive text, a model that trains in milliseconds a step.
 namespace power::train {
-
-// A folder that goes with the test.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "powertrain-XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 inline void write_tokens(const std::filesystem::path& path, const std::vector<uint16_t>& tokens) {
   std::filesystem::create_directories(path.parent_path());

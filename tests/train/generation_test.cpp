@@ -54,7 +54,7 @@ class GenerateTest : public ::testing::Test {
     return tokens;
   }
 
-  const TemporaryFolder folder_;
+  const test::TempFolder folder_;
   config::RunConfig config_;
   SamplingOptions options_;
   model::Gpt model_{nullptr};

@@ -32,7 +32,7 @@ std::vector<std::string> losses_of(const std::filesystem::path& run) {
 }
 
 TEST(Trainer, LearnsTheText) {
-  const TemporaryFolder folder;
+  const test::TempFolder folder;
   config::RunConfig config = tiny_config(folder.path());
   config.max_iters = config.lr_decay_iters = 60;
   config.eval_interval = 60;
@@ -47,7 +47,7 @@ TEST(Trainer, LearnsTheText) {
 
 // Promise: interrupted at any step, the rest of the run is bitwise the same.
 TEST(Trainer, ResumesBitwiseFromEveryStep) {
-  const TemporaryFolder folder;
+  const test::TempFolder folder;
   config::RunConfig config = tiny_config(folder.path());
   config.dropout = 0.1;  // draws from the random generator, whose state has to come back too
   config.save_interval = 1;
@@ -75,7 +75,7 @@ TEST(Trainer, ResumesBitwiseFromEveryStep) {
 }
 
 TEST(Trainer, MicroStepsOfOneStepEqualOneLargeBatch) {
-  const TemporaryFolder folder;
+  const test::TempFolder folder;
   config::RunConfig config = tiny_config(folder.path());
   config.batch_size = 8;
   config.gradient_accumulation_steps = 1;
@@ -91,7 +91,7 @@ TEST(Trainer, MicroStepsOfOneStepEqualOneLargeBatch) {
 }
 
 TEST(Trainer, StopsOnASignalWithACheckpoint) {
-  const TemporaryFolder folder;
+  const test::TempFolder folder;
   config::RunConfig config = tiny_config(folder.path());
   config.max_iters = config.lr_decay_iters = 1000000;
   config.disable_eval = true;
@@ -117,7 +117,7 @@ TEST(Trainer, StopsOnASignalWithACheckpoint) {
 }
 
 TEST(Trainer, TimeLimitStopsWithACheckpoint) {
-  const TemporaryFolder folder;
+  const test::TempFolder folder;
   config::RunConfig config = tiny_config(folder.path());
   config.max_iters = config.lr_decay_iters = 1000000;
   config.disable_eval = true;
@@ -133,7 +133,7 @@ TEST(Trainer, TimeLimitStopsWithACheckpoint) {
 }
 
 TEST(Trainer, NonFiniteStepsAreSkippedThenEndTheRun) {
-  const TemporaryFolder folder;
+  const test::TempFolder folder;
   config::RunConfig config = tiny_config(folder.path());
   config.max_iters = 20;
   Trainer trainer(config);
@@ -153,7 +153,7 @@ TEST(Trainer, NonFiniteStepsAreSkippedThenEndTheRun) {
 }
 
 TEST(Train, RefusesToStartOverAnOldRun) {
-  const TemporaryFolder folder;
+  const test::TempFolder folder;
   config::RunConfig config = tiny_config(folder.path());
   config.max_iters = 2;
   train(config);
@@ -170,7 +170,7 @@ TEST(Train, RefusesToStartOverAnOldRun) {
 }
 
 TEST(Train, RefusesAnotherModelOnResume) {
-  const TemporaryFolder folder;
+  const test::TempFolder folder;
   config::RunConfig config = tiny_config(folder.path());
   config.max_iters = 2;
   train(config);
@@ -186,7 +186,7 @@ TEST(Train, RefusesAnotherModelOnResume) {
 }
 
 TEST(Train, ResumeSkipsABrokenCheckpointAndNeverStartsOverSilently) {
-  const TemporaryFolder folder;
+  const test::TempFolder folder;
   config::RunConfig config = tiny_config(folder.path());
   config.max_iters = 4;
   config.save_interval = 2;
@@ -208,7 +208,7 @@ TEST(Train, ResumeSkipsABrokenCheckpointAndNeverStartsOverSilently) {
 }
 
 TEST(Train, RefusesDataOfAnotherTokenizer) {
-  const TemporaryFolder folder;
+  const test::TempFolder folder;
   config::RunConfig config = tiny_config(folder.path());
   const std::filesystem::path data = folder.path() / "data" / "tiny";
   std::ofstream(data / "manifest.json") << R"({"format": "powertrain tokens", "version": 1, "tokenizer": "bytes",
@@ -229,7 +229,7 @@ TEST(Train, RefusesDataOfAnotherTokenizer) {
 }
 
 TEST(RunFolder, SecondTrainerIsRefused) {
-  const TemporaryFolder folder;
+  const test::TempFolder folder;
   const RunFolder first(folder.path() / "run");
   try {
     const RunFolder second(folder.path() / "run/");
