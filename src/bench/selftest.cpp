@@ -74,9 +74,9 @@ Inputs make_case(const Grid& g, int64_t seed) {
 std::vector<at::Tensor> forward_backward(const Grid& g, const Inputs& in, at::Device device, bool wide, bool cuda) {
   // On CUDA float16 goes through bfloat16 (docs/operator.md): what is checked is the operator of the rounded inputs.
   const bool rounded = wide && cuda && g.dtype == at::kHalf;
-  const auto round = [&](const at::Tensor& x) { return rounded ? x.to(at::kBFloat16) : x; };
+  const auto rounding = [&](const at::Tensor& x) { return rounded ? x.to(at::kBFloat16) : x; };
   const auto leaf = [&](const at::Tensor& x, at::ScalarType dtype) {
-    return round(x).to(device, wide ? at::kDouble : dtype).detach().clone().requires_grad_();
+    return rounding(x).to(device, wide ? at::kDouble : dtype).detach().clone().requires_grad_();
   };
   std::vector<at::Tensor> inputs = {leaf(in.q, g.dtype), leaf(in.k, g.dtype), leaf(in.v, g.dtype)};
   ops::OptTensor log_g;
@@ -86,7 +86,7 @@ std::vector<at::Tensor> forward_backward(const Grid& g, const Inputs& in, at::De
   }
   const at::Tensor y = std::get<0>(ops::power_attention(inputs[0], inputs[1], inputs[2], log_g, {}, {}, g.degree, {},
                                                         wide ? ops::kQuadraticForm : g.chunk_size, g.normalize));
-  std::vector<at::Tensor> out = torch::autograd::grad({y}, inputs, {round(in.dy).to(device, y.scalar_type())});
+  std::vector<at::Tensor> out = torch::autograd::grad({y}, inputs, {rounding(in.dy).to(device, y.scalar_type())});
   out.insert(out.begin(), y.detach());
   return out;
 }
