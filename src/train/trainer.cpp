@@ -190,7 +190,15 @@ void Trainer::record(const StepStats& stats) {
 
 void Trainer::validate() {
   const Clock::time_point begin = Clock::now();
-  const Evaluation result = evaluate_validation();
+  Evaluation result;
+  try {
+    result = evaluate_validation();
+  } catch (const Error& error) {
+    // Asked to stop: the step's checkpoint matters more than its validation loss.
+    if (error.kind() != ErrorKind::kPreempted) throw;
+    log_info(error.what());
+    return;
+  }
   const bool best = result.loss() < progress_.best_val_loss;
   if (best) progress_.best_val_loss = result.loss();
   log_info("step ", progress_.step, "/", config_.max_iters, " | val loss ", format_number("%.4f", result.loss()),
@@ -204,10 +212,10 @@ void Trainer::validate() {
                     {"tokens", progress_.tokens}});
   if (tensorboard_) tensorboard_->add_scalar("val/loss", progress_.step, result.loss());
   // always_save_checkpoint=false asks for the best weights, as in nanoGPT; the periodic checkpoints come in any case.
-  if (best && !config_.always_save_checkpoint && progress_.step > 0) save_checkpoint("best");
+  if (best && !config_.always_save_checkpoint && progress_.step > 0) save_checkpoint("best", false);
 }
 
-void Trainer::save_checkpoint(const std::string& name) {
+void Trainer::save_checkpoint(const std::string& name, bool last) {
   try {
     checkpoint::Contents contents = capture(config_, model_, *optimizer_, scaler_, progress_, device_);
     ProgressBar bar("save", 0, "B");
@@ -224,7 +232,7 @@ void Trainer::save_checkpoint(const std::string& name) {
     log_info("saved ", path.string());
   } catch (const Error& error) {
     ++failed_saves_;
-    if (failed_saves_ >= kFailedSavesAllowed) throw;
+    if (last || failed_saves_ >= kFailedSavesAllowed) throw;
     log_warning("the checkpoint was not saved (", failed_saves_, " in a row, the run ends at ", kFailedSavesAllowed,
                 "): ", error.what());
   }
@@ -264,17 +272,17 @@ void Trainer::run() {
   while (progress_.step < config_.max_iters) {
     const StepResult result = step();
     report_pending();
-    const std::string reason = stop_reason();
-    const bool last = progress_.step == config_.max_iters || !reason.empty();
-    const bool evaluates =
-        val_data_ && (progress_.step % config_.eval_interval == 0 || progress_.step == config_.max_iters);
-    const bool saves = progress_.step % save_interval == 0 || last;
-    if (progress_.step % config_.log_interval == 0 || last) pending = result;
-    if (!evaluates && !saves) continue;
+    const bool finished = progress_.step == config_.max_iters;
+    const bool evaluates = val_data_ && (progress_.step % config_.eval_interval == 0 || finished);
+    const bool saves = progress_.step % save_interval == 0 || finished;
+    const bool stops = !stop_reason().empty();
+    if (progress_.step % config_.log_interval == 0 || finished || stops) pending = result;
+    if (!evaluates && !saves && !stops) continue;
 
     report_pending();
-    if (evaluates && reason.empty()) validate();
-    if (saves) save_checkpoint("");
+    if (evaluates && !stops) validate();
+    const std::string reason = stop_reason();  // the signal may have come during the evaluation
+    if (saves || !reason.empty()) save_checkpoint("", finished || !reason.empty());
     if (!reason.empty()) {
       fail(ErrorKind::kPreempted, "stopped by ", reason, " after step ", progress_.step, "; ", resume_hint());
     }

@@ -80,8 +80,9 @@ class Trainer {
   void report(const StepResult& result);
   void record(const StepStats& stats);
   void validate();
-  // Under `name`, or under the step's number where that is empty.
-  void save_checkpoint(const std::string& name);
+  // Under `name`, or under the step's number where that is empty. A failure is a warning, and an error where there were
+  // several in a row or this is the run's last save.
+  void save_checkpoint(const std::string& name, bool last);
   std::string stop_reason() const;  // empty: go on
   std::string resume_hint() const;
 

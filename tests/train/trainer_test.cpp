@@ -116,6 +116,33 @@ TEST(Trainer, StopsOnASignalWithACheckpoint) {
   EXPECT_EQ(checkpoint::verify(*found), "");
 }
 
+TEST(Trainer, ASignalDuringEvaluationLosesNothing) {
+  const test::TempFolder folder;
+  config::RunConfig config = tiny_config(folder.path());
+  install_interrupt_handlers();
+  clear_interrupt();
+  std::raise(SIGTERM);  // the evaluation before the first step sees it
+  try {
+    train(config);
+    ADD_FAILURE() << "the run did not stop";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kPreempted);
+    EXPECT_NE(std::string(error.what()).find("after step 1"), std::string::npos) << error.what();
+  }
+  clear_interrupt();
+  EXPECT_EQ(checkpoint::resolve(config.out_dir)->filename(), "step-00000001");
+}
+
+TEST(Trainer, TheLastSaveMustSucceed) {
+  const test::TempFolder folder;
+  config::RunConfig config = tiny_config(folder.path());
+  config.max_iters = 2;
+  config.disable_eval = true;
+  std::filesystem::create_directories(config.out_dir);
+  std::ofstream(folder.path() / "run" / "ckpt") << "a file where the folder should be";
+  EXPECT_THROW(train(config), Error);
+}
+
 TEST(Trainer, TimeLimitStopsWithACheckpoint) {
   const test::TempFolder folder;
   config::RunConfig config = tiny_config(folder.path());
