@@ -118,19 +118,21 @@ TEST(Trainer, StopsOnASignalWithACheckpoint) {
 
 TEST(Trainer, ASignalDuringEvaluationLosesNothing) {
   const test::TempFolder folder;
-  config::RunConfig config = tiny_config(folder.path());
+  const config::RunConfig config = tiny_config(folder.path());
+  std::filesystem::create_directories(config.out_dir);
+  Trainer trainer(config);
   install_interrupt_handlers();
   clear_interrupt();
   std::raise(SIGTERM);  // the evaluation before the first step sees it
   try {
-    train(config);
+    trainer.run();
     ADD_FAILURE() << "the run did not stop";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kPreempted);
     EXPECT_NE(std::string(error.what()).find("after step 1"), std::string::npos) << error.what();
   }
   clear_interrupt();
-  EXPECT_EQ(checkpoint::resolve(config.out_dir)->filename(), "step-00000001");
+  EXPECT_EQ(trainer.last_checkpoint().filename(), "step-00000001");
 }
 
 TEST(Trainer, TheLastSaveMustSucceed) {
