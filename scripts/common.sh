@@ -50,10 +50,13 @@ choose_preset() {
   fi
 }
 
+# nproc itself answers OMP_NUM_THREADS where that is set.
+core_count() { env -u OMP_NUM_THREADS nproc; }
+
 # Compilers of LibTorch's headers take up to 2 GiB each.
 build_jobs() {
   local cores gib
-  cores=$(nproc)
+  cores=$(core_count)
   gib=$(awk '/^MemAvailable/ {print int($2 / 1048576)}' /proc/meminfo)
   local jobs=$((gib / 2 < cores ? gib / 2 : cores))
   echo $((jobs > 1 ? jobs : 1))

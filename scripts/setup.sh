@@ -171,7 +171,7 @@ link_cuda_wheels() {
 step "What this machine is"
 # shellcheck source=/dev/null
 system=$(. /etc/os-release 2>/dev/null && echo "${PRETTY_NAME:-unknown}") || system=unknown
-say "$system, $(uname -m), $(nproc) cores, $(awk '/^MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)"
+say "$system, $(uname -m), $(core_count) cores, $(awk '/^MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)"
 [[ $(uname -m) == x86_64 ]] || say "note: only x86_64 has been tried"
 choose_preset "$wanted"
 

@@ -34,4 +34,4 @@ configure_and_build "$preset" build
 step "Test"
 # One thread a test: OpenMP barriers spin, and the tests run next to each other.
 export OMP_NUM_THREADS=1
-run ctest --test-dir build --output-on-failure --no-tests=error -j "$(nproc)" "${ctest_arguments[@]}"
+run ctest --test-dir build --output-on-failure --no-tests=error -j "$(core_count)" "${ctest_arguments[@]}"
