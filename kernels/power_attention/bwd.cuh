@@ -3,7 +3,7 @@
 #include "kernels/common/launch.h"
 #include "kernels/power_attention/bwd.h"
 #include "kernels/power_attention/config.h"
-#include "kernels/power_attention/quadratic_tile.cuh"
+#include "kernels/power_attention/attention_tile.cuh"
 #include "kernels/power_attention/supported.h"
 
 // With u = (row_scale s)^(p-1) * gate (power_weight), A_ij = s u r_i the normalised weight, x = dY'.v - delta:
@@ -29,7 +29,7 @@ struct QueryGradientShared {
 
 template <int kDim, int kDegree, Masking kMasking, int kKeys, int kM, int kRows, class Operand>
 POWER_DEVICE void accumulate_dq(float (&dq)[kM][kDim / 8][4], float (&dot)[kM][2], const Operand& q, const Operand& dy,
-                                const float (&row_scale)[kM][2], const float (&delta)[kM][2], const QuadraticArgs& args,
+                                const float (&row_scale)[kM][2], const float (&delta)[kM][2], const AttentionArgs& args,
                                 const RowGates<kRows>& rows, uint32_t k_tile, uint32_t v_tile, const float* factors,
                                 float block_factor, int key0, int first_key, int tile_row0, int lane) {
   float s[kM][kKeys / 8][4] = {}, x[kM][kKeys / 8][4] = {};
@@ -75,7 +75,7 @@ POWER_DEVICE void accumulate_dq(float (&dq)[kM][kDim / 8][4], float (&dot)[kM][2
 
 template <int kDim, int kDegree>
 __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kBackwardBlocks)
-    power_attention_bwd_dq_kernel(const __grid_constant__ QuadraticArgs args) {
+    power_attention_bwd_dq_kernel(const __grid_constant__ AttentionArgs args) {
   using Tile = QueryTile<kDim>;
   using Shared = QueryGradientShared<kDim>;
   constexpr int kM = Tile::kM, kThreads = Tile::kThreads;
@@ -227,7 +227,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
 }
 
 template <int kDim, int kDegree>
-void run_power_attention_bwd_dq(const QuadraticArgs& args, void* stream) {
+void run_power_attention_bwd_dq(const AttentionArgs& args, void* stream) {
   using Tile = QueryTile<kDim>;
   const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.rows, Tile::kRows));
   launch(power_attention_bwd_dq_kernel<kDim, kDegree>, "power_attention_bwd_dq_kernel", grid, Tile::kThreads,
@@ -258,13 +258,13 @@ struct KeyGradientShared {
 };
 
 // Of a key, relative to the last key of its tile.
-POWER_DEVICE float key_log2_gate(const QuadraticArgs& args, const GateArrays& gates, int key, int last_key) {
+POWER_DEVICE float key_log2_gate(const AttentionArgs& args, const GateArrays& gates, int key, int last_key) {
   return args.gated && key < last_key ? difference(gates.sum[key], gates.sum[last_key]) : 0.0f;
 }
 
 template <int kDim, int kDegree, Masking kMasking, int kQueries, int kM, class Operand>
 POWER_DEVICE void accumulate_dkdv(float (&dk)[kM][kDim / 8][4], float (&dv)[kM][kDim / 8][4], float (&dot)[kM][2],
-                                  const Operand& keys, const Operand& values, const QuadraticArgs& args,
+                                  const Operand& keys, const Operand& values, const AttentionArgs& args,
                                   const GateArrays& gates, int last_key, uint32_t q_tile, uint32_t dy_tile,
                                   const RowColumns& columns, float block_factor, int row0, int query0, int tile_row0,
                                   int first_key, int lane) {
@@ -336,7 +336,7 @@ struct QueryBlocks {
 };
 
 template <int kThreads>
-POWER_DEVICE QueryBlocks find_query_blocks(const QuadraticArgs& args, const GateArrays& gates, int first_key,
+POWER_DEVICE QueryBlocks find_query_blocks(const AttentionArgs& args, const GateArrays& gates, int first_key,
                                            int last_key, int thread) {
   const int group = static_cast<int>(args.group.divisor);
   const int total = (args.rows + kBlockRows - 1) / kBlockRows;
@@ -363,7 +363,7 @@ POWER_DEVICE QueryBlocks find_query_blocks(const QuadraticArgs& args, const Gate
 
 template <int kDim, int kDegree>
 __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlocks)
-    power_attention_bwd_dkdv_kernel(const __grid_constant__ QuadraticArgs args) {
+    power_attention_bwd_dkdv_kernel(const __grid_constant__ AttentionArgs args) {
   using Tile = KeyTile<kDim>;
   using Shared = KeyGradientShared<kDim>;
   constexpr int kM = Tile::kM, kThreads = Tile::kThreads;
@@ -527,7 +527,7 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
 }
 
 template <int kDim, int kDegree>
-void run_power_attention_bwd_dkdv(const QuadraticArgs& args, void* stream) {
+void run_power_attention_bwd_dkdv(const AttentionArgs& args, void* stream) {
   using Tile = KeyTile<kDim>;
   const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.keys, Tile::kRows));
   launch(power_attention_bwd_dkdv_kernel<kDim, kDegree>, "power_attention_bwd_dkdv_kernel", grid, Tile::kThreads,

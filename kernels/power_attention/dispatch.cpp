@@ -12,7 +12,7 @@
 namespace power::kernels {
 namespace {
 
-using Launcher = void (*)(const QuadraticArgs&, void*);
+using Launcher = void (*)(const AttentionArgs&, void*);
 
 struct CompiledKernels {
   int head_dim, degree;
@@ -65,18 +65,18 @@ class Workspace {
   size_t used_ = 0;
 };
 
-void take_gates(QuadraticArgs& args, Workspace& workspace, const AttentionShape& shape, bool gated) {
+void take_gates(AttentionArgs& args, Workspace& workspace, const AttentionShape& shape, bool gated) {
   if (!gated) return;
   const int64_t count = heads_of(shape) * padded(shape.key_len);
   args.gates = {workspace.take<FloatPair>(count), workspace.take<int>(count), workspace.take<float>(count)};
 }
 
-void take_forward(QuadraticArgs& args, Workspace& workspace, const AttentionShape& shape, bool gated) {
+void take_forward(AttentionArgs& args, Workspace& workspace, const AttentionShape& shape, bool gated) {
   take_gates(args, workspace, shape, gated);
   if (any_degree(shape)) args.key_max = workspace.take<float>(heads_of(shape));
 }
 
-void take_backward(QuadraticArgs& args, Workspace& workspace, const AttentionShape& shape, bool gated) {
+void take_backward(AttentionArgs& args, Workspace& workspace, const AttentionShape& shape, bool gated) {
   take_gates(args, workspace, shape, gated);
   const int64_t rows = heads_of(shape) * padded(rows_of(shape));
   args.row_weight = workspace.take<float>(rows);
@@ -102,9 +102,9 @@ StridedView strided(const TensorView& view, const char* name) {
   return {static_cast<const uint16_t*>(view.data), view.batch, view.token, view.head};
 }
 
-QuadraticArgs common_args(const AttentionShape& shape, const GateView& log_g) {
+AttentionArgs common_args(const AttentionShape& shape, const GateView& log_g) {
   if (const char* reason = unsupported_reason(shape)) require(false, reason);
-  QuadraticArgs args{};
+  AttentionArgs args{};
   args.group = FastDivisor(shape.group);
   args.kv_heads = FastDivisor(shape.kv_heads);
   args.batch = shape.batch;
@@ -125,7 +125,7 @@ QuadraticArgs common_args(const AttentionShape& shape, const GateView& log_g) {
   return args;
 }
 
-void set_row_stats(QuadraticArgs& args, const AttentionShape& shape, float* row_stats) {
+void set_row_stats(AttentionArgs& args, const AttentionShape& shape, float* row_stats) {
   require(row_stats != nullptr, "row_stats is null");
   args.inverse = row_stats;
   args.row_scale = any_degree(shape) ? row_stats + heads_of(shape) * rows_of(shape) : nullptr;
@@ -171,21 +171,21 @@ size_t row_stats_floats(const AttentionShape& shape) {
 }
 
 size_t forward_workspace_bytes(const AttentionShape& shape, bool gated) {
-  QuadraticArgs args{};
+  AttentionArgs args{};
   Workspace workspace(nullptr);
   take_forward(args, workspace, shape, gated);
   return workspace.used();
 }
 
 size_t backward_workspace_bytes(const AttentionShape& shape, bool gated) {
-  QuadraticArgs args{};
+  AttentionArgs args{};
   Workspace workspace(nullptr);
   take_backward(args, workspace, shape, gated);
   return workspace.used();
 }
 
 void power_attention_forward(const ForwardParams& params) {
-  QuadraticArgs args = common_args(params.shape, params.log_g);
+  AttentionArgs args = common_args(params.shape, params.log_g);
   if (empty(params.shape)) return;
   args.q = strided(params.q, "q");
   args.k = strided(params.k, "k");
@@ -203,7 +203,7 @@ void power_attention_forward(const ForwardParams& params) {
 }
 
 void power_attention_backward(const BackwardParams& params) {
-  QuadraticArgs args = common_args(params.shape, params.log_g);
+  AttentionArgs args = common_args(params.shape, params.log_g);
   require(!empty(params.shape), "the backward pass needs at least one query; zero the gradients instead");
   args.q = strided(params.q, "q");
   args.k = strided(params.k, "k");

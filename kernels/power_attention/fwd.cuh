@@ -3,7 +3,7 @@
 #include "kernels/common/launch.h"
 #include "kernels/power_attention/config.h"
 #include "kernels/power_attention/fwd.h"
-#include "kernels/power_attention/quadratic_tile.cuh"
+#include "kernels/power_attention/attention_tile.cuh"
 #include "kernels/power_attention/supported.h"
 
 namespace power::kernels {
@@ -24,7 +24,7 @@ struct ForwardShared {
 // n += P V and l += sum P for kKeys keys key0.. of a stage, P = s u with u from power_weight.
 template <int kDim, int kDegree, Masking kMasking, int kKeys, int kM, int kRows, class Operand>
 POWER_DEVICE void accumulate_output(float (&n)[kM][kDim / 8][4], float (&l)[kM][2], const Operand& q,
-                                    const float (&row_scale)[kM][2], const QuadraticArgs& args,
+                                    const float (&row_scale)[kM][2], const AttentionArgs& args,
                                     const RowGates<kRows>& rows, uint32_t k_tile, uint32_t v_tile, const float* factors,
                                     float block_factor, int key0, int first_key, int tile_row0, int lane) {
   float s[kM][kKeys / 8][4] = {};
@@ -148,7 +148,7 @@ POWER_DEVICE float center_row(float (&n)[kDim / 8][4], int half, int head_dim, f
 
 template <int kDim, int kDegree>
 __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kForwardBlocks)
-    power_attention_fwd_kernel(const __grid_constant__ QuadraticArgs args) {
+    power_attention_fwd_kernel(const __grid_constant__ AttentionArgs args) {
   using Tile = QueryTile<kDim>;
   using Shared = ForwardShared<kDim>;
   constexpr int kM = Tile::kM, kThreads = Tile::kThreads;
@@ -290,7 +290,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
 }
 
 template <int kDim, int kDegree>
-void run_power_attention_fwd(const QuadraticArgs& args, void* stream) {
+void run_power_attention_fwd(const AttentionArgs& args, void* stream) {
   using Tile = QueryTile<kDim>;
   const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.rows, Tile::kRows));
   launch(power_attention_fwd_kernel<kDim, kDegree>, "power_attention_fwd_kernel", grid, Tile::kThreads,

@@ -1,11 +1,11 @@
 #pragma once
 
-#include "kernels/power_attention/quadratic_args.h"
+#include "kernels/power_attention/args.h"
 
 namespace power::kernels {
 
 // y, row statistics and (optionally) l of the quadratic form. Instantiated in instantiate/ for supported.h's list.
 template <int kDim, int kDegree>
-void run_power_attention_fwd(const QuadraticArgs& args, void* stream);
+void run_power_attention_fwd(const AttentionArgs& args, void* stream);
 
 }  // namespace power::kernels

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "kernels/common/launch.h"
-#include "kernels/power_attention/quadratic_tile.cuh"
+#include "kernels/power_attention/attention_tile.cuh"
 #include "kernels/power_attention/rows.h"
 
 namespace power::kernels {
@@ -45,7 +45,7 @@ POWER_DEVICE SegmentedSum scan_block(SegmentedSum value, SegmentedSum* warp_tota
 }
 
 // One block a (batch, kv head). c in log2 units and double precision, stored as a float pair.
-__global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_constant__ QuadraticArgs args) {
+__global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_constant__ AttentionArgs args) {
   POWER_SHARED_MEMORY(shared);
   SegmentedSum* totals = reinterpret_cast<SegmentedSum*>(shared);
   const int thread = threadIdx.x;
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_co
 }
 
 // dlog_g_t = sum of dc over u >= t in t's segment; 0 at a segment's first token, whose gate weighs nothing.
-__global__ void __launch_bounds__(kScanThreads) gate_gradient_kernel(const __grid_constant__ QuadraticArgs args) {
+__global__ void __launch_bounds__(kScanThreads) gate_gradient_kernel(const __grid_constant__ AttentionArgs args) {
   POWER_SHARED_MEMORY(shared);
   SegmentedSum* totals = reinterpret_cast<SegmentedSum*>(shared);
   const int thread = threadIdx.x, group = static_cast<int>(args.group.divisor);
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kScanThreads) gate_gradient_kernel(const __gri
   }
 }
 
-__global__ void __launch_bounds__(kScanThreads) key_max_kernel(const __grid_constant__ QuadraticArgs args) {
+__global__ void __launch_bounds__(kScanThreads) key_max_kernel(const __grid_constant__ AttentionArgs args) {
   POWER_SHARED_MEMORY(shared);
   float* warp_max = reinterpret_cast<float*>(shared);
   const int thread = threadIdx.x;
@@ -156,7 +156,7 @@ POWER_DEVICE float row_sum(float x) {
 }
 
 // Eight lanes a row: what the gradient kernels need to know of y and dy.
-__global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid_constant__ QuadraticArgs args) {
+__global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid_constant__ AttentionArgs args) {
   constexpr int kMaxChunks = 128 / 8 / kLanesPerRow;
   const int thread = threadIdx.x, lane = thread % kLanesPerRow;
   const int row = blockIdx.y * kRowsPerBlock + thread / kLanesPerRow;
@@ -231,22 +231,22 @@ __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid
   args.delta[index] = valid && args.normalize == Normalize::kSum ? product : 0.0f;
 }
 
-void run_gate_sums(const QuadraticArgs& args, void* stream) {
+void run_gate_sums(const AttentionArgs& args, void* stream) {
   launch(gate_sums_kernel, "gate_sums_kernel", dim3(args.batch * args.kv_heads.divisor), kScanThreads,
          sizeof(SegmentedSum) * kScanThreads / 32, stream, args);
 }
 
-void run_key_max(const QuadraticArgs& args, void* stream) {
+void run_key_max(const AttentionArgs& args, void* stream) {
   launch(key_max_kernel, "key_max_kernel", dim3(args.batch * args.kv_heads.divisor), kScanThreads,
          sizeof(float) * kScanThreads / 32, stream, args);
 }
 
-void run_backward_rows(const QuadraticArgs& args, void* stream) {
+void run_backward_rows(const AttentionArgs& args, void* stream) {
   const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.padded_rows, kRowsPerBlock));
   launch(backward_rows_kernel, "backward_rows_kernel", grid, kRowThreads, 0, stream, args);
 }
 
-void run_gate_gradient(const QuadraticArgs& args, void* stream) {
+void run_gate_gradient(const AttentionArgs& args, void* stream) {
   launch(gate_gradient_kernel, "gate_gradient_kernel", dim3(args.batch * args.kv_heads.divisor), kScanThreads,
          sizeof(SegmentedSum) * kScanThreads / 32, stream, args);
 }

@@ -1,17 +1,17 @@
 #pragma once
 
-#include "kernels/power_attention/quadratic_args.h"
+#include "kernels/power_attention/args.h"
 
 // The small kernels around the tile products; each reads or writes every token or row once.
 namespace power::kernels {
 
 // gates.sum, gates.segment, gates.key_decay from log_g.
-void run_gate_sums(const QuadraticArgs& args, void* stream);
+void run_gate_sums(const AttentionArgs& args, void* stream);
 // key_max from k.
-void run_key_max(const QuadraticArgs& args, void* stream);
+void run_key_max(const AttentionArgs& args, void* stream);
 // row_weight, delta and (layer) dy_rows from y, dy, r and the gates.
-void run_backward_rows(const QuadraticArgs& args, void* stream);
+void run_backward_rows(const AttentionArgs& args, void* stream);
 // dlog_g from row_dot and key_dot.
-void run_gate_gradient(const QuadraticArgs& args, void* stream);
+void run_gate_gradient(const AttentionArgs& args, void* stream);
 
 }  // namespace power::kernels

@@ -6,9 +6,9 @@
 namespace power::kernels {
 
 #define POWER_INSTANTIATE(head_dim, degree)                                                \
-  template void run_power_attention_fwd<head_dim, degree>(const QuadraticArgs&, void*);    \
-  template void run_power_attention_bwd_dq<head_dim, degree>(const QuadraticArgs&, void*); \
-  template void run_power_attention_bwd_dkdv<head_dim, degree>(const QuadraticArgs&, void*);
+  template void run_power_attention_fwd<head_dim, degree>(const AttentionArgs&, void*);    \
+  template void run_power_attention_bwd_dq<head_dim, degree>(const AttentionArgs&, void*); \
+  template void run_power_attention_bwd_dkdv<head_dim, degree>(const AttentionArgs&, void*);
 #define POWER_INSTANTIATE_DEGREES(head_dim) POWER_ATTENTION_DEGREES(POWER_INSTANTIATE, head_dim)
 POWER_ATTENTION_HEAD_DIMS(POWER_INSTANTIATE_DEGREES)
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "kernels/common/tile.cuh"
-#include "kernels/power_attention/quadratic_args.h"
+#include "kernels/power_attention/args.h"
 #include "kernels/power_attention/supported.h"
 
 // Pieces that the forward and backward kernels of the quadratic form share.
@@ -37,22 +37,22 @@ struct HeadIndex {
   int head;  // batch * kv_heads + kv head
   int batch, kv_head;
 
-  POWER_DEVICE HeadIndex(const QuadraticArgs& args, int index)
+  POWER_DEVICE HeadIndex(const AttentionArgs& args, int index)
       : head(index), batch(divide(index, args.kv_heads)), kv_head(index - batch * args.kv_heads.divisor) {}
 
-  POWER_DEVICE RowView rows(const StridedView& view, const QuadraticArgs& args) const {
+  POWER_DEVICE RowView rows(const StridedView& view, const AttentionArgs& args) const {
     return {view.data + batch * view.batch + int64_t{kv_head} * args.group.divisor * view.head, view.token, view.head};
   }
   POWER_DEVICE RowView keys(const StridedView& view) const {
     return {view.data + batch * view.batch + kv_head * view.head, view.token, 0};
   }
-  POWER_DEVICE GateArrays gates(const QuadraticArgs& args) const {
+  POWER_DEVICE GateArrays gates(const AttentionArgs& args) const {
     const int64_t offset = int64_t{head} * args.padded_keys;
     return {args.gates.sum + offset, args.gates.segment + offset, args.gates.key_decay + offset};
   }
 };
 
-POWER_DEVICE int token_of_row(const QuadraticArgs& args, int row) { return args.first_key + divide(row, args.group); }
+POWER_DEVICE int token_of_row(const AttentionArgs& args, int row) { return args.first_key + divide(row, args.group); }
 
 // Blocks take long tiles first, so that the short ones fill the tail; heads vary fastest, so that they share them.
 // The kernels' grids are (batch * kv heads, tiles).
@@ -68,7 +68,7 @@ inline constexpr int kFewBlocks = 16;
 
 // Leaves out leading blocks whose every weight is 0: closed gates or another segment.
 template <int kThreads>
-POWER_DEVICE KeyBlocks find_key_blocks(const QuadraticArgs& args, const GateArrays& gates, int first_token,
+POWER_DEVICE KeyBlocks find_key_blocks(const AttentionArgs& args, const GateArrays& gates, int first_token,
                                        int last_token, int thread) {
   KeyBlocks blocks{0, (first_token + 1) / kBlockRows, last_token / kBlockRows + 1};
   if (!args.gated || blocks.before <= kFewBlocks) return blocks;
@@ -96,7 +96,7 @@ enum class Masking {
 inline constexpr float kMildLog2 = -64.0f;
 
 // Whether tokens first..last lie in one segment with mild gates.
-POWER_DEVICE bool gates_are_mild(const QuadraticArgs& args, const GateArrays& gates, int first, int last) {
+POWER_DEVICE bool gates_are_mild(const AttentionArgs& args, const GateArrays& gates, int first, int last) {
   return !args.gated || (gates.segment[last] <= first && difference(gates.sum[last], gates.sum[first]) > kMildLog2);
 }
 
@@ -106,7 +106,7 @@ struct RowGates {
   int token[kRows], segment[kRows];
   float log2_gate[kRows];  // relative to the tile's first token
 
-  POWER_DEVICE void load(const QuadraticArgs& args, const GateArrays& gates, const FloatPair& reference, int row0,
+  POWER_DEVICE void load(const AttentionArgs& args, const GateArrays& gates, const FloatPair& reference, int row0,
                          int thread) {
     if (thread >= kRows) return;
     const int row = row0 + thread < args.rows ? row0 + thread : args.rows - 1;
@@ -122,7 +122,7 @@ struct RowGates {
 
 // Fills a stage's 64 key factors: exp2(c at the block's end - c_j), by cp.async, or, for Masking::kExact, c_j relative
 // to the reference.
-POWER_DEVICE void load_key_factors(const QuadraticArgs& args, const GateArrays& gates, float* factors, int block,
+POWER_DEVICE void load_key_factors(const AttentionArgs& args, const GateArrays& gates, float* factors, int block,
                                    bool exact, const FloatPair& reference, int thread) {
   if (!args.gated) return;
   const int key0 = block * kBlockRows;

@@ -29,7 +29,7 @@ struct StridedView {
   int64_t batch, token, head;
 };
 
-struct QuadraticArgs {
+struct AttentionArgs {
   StridedView q, k, v, y, dy, dq, dk, dv;
   GateArrays gates;  // pointers are null where there are no gates
   float* inverse;    // r (batch, kv head, rows): y = r * n; dN = r * dY'
