@@ -12,9 +12,9 @@ run() {
   "$@" || { failed=1; echo "FAILED: $*"; }
 }
 
-for program in "$tests/kernels_gpu_test" "$tests/power_kernels_bench"; do
+for program in "$tests/kernels_gpu_test" "$tests/power_kernels_bench" "$tests/power_decode_bench"; do
   if [ ! -x "$program" ]; then
-    echo "$program is not there: cmake --preset cuda && cmake --build build --target kernels_gpu_test power_kernels_bench" >&2
+    echo "$program is not there: cmake --preset cuda && cmake --build build --target kernels_gpu_test power_kernels_bench power_decode_bench" >&2
     exit 2
   fi
 done
@@ -24,7 +24,7 @@ run "$tests/kernels_gpu_test" --gtest_brief=1
 if command -v compute-sanitizer >/dev/null; then
   # Lengths, groups, head dims and strides on sequences short enough for the checker.
   export POWER_TEST_REDUCED=1
-  grid='*FewerQueries*:*SlicesOf*:*HeadDimsBetween*'
+  grid='*FewerQueries*:*SlicesOf*:*HeadDimsBetween*:DecodeGpu.SeveralTokens*:DecodeGpu.StatesOut*'
   for tool in memcheck racecheck; do
     run compute-sanitizer --tool "$tool" --error-exitcode 9 "$tests/kernels_gpu_test" --gtest_brief=1 --gtest_filter="$grid"
   done
@@ -34,6 +34,7 @@ else
 fi
 [ -x "$build/powertrain" ] && run "$build/powertrain" selftest
 run "$tests/power_kernels_bench"
+run "$tests/power_decode_bench"
 [ -x "$build/powertrain" ] && run "$build/powertrain" bench operator
 [ "$failed" -eq 0 ] && echo "all checks passed"
 exit "$failed"

@@ -1,21 +1,13 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <cstring>
 
 #include "tests/kernels/attention_case.h"
+#include "tests/kernels/host_device.h"
 
 // The CUDA kernels, run thread by thread on the host (emulator/emulator.h), against the double reference.
 namespace power::kernels::testing {
 namespace {
-
-class HostDevice : public Device {
- public:
-  void* allocate(size_t bytes) override { return std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096); }
-  void release(void* pointer) override { std::free(pointer); }
-  void upload(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
-  void download(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
-};
 
 void check(const AttentionCase& c) {
   SCOPED_TRACE(c.name());
