@@ -113,11 +113,13 @@ size_t decode_record_bytes(const DecodeShape& shape) {
   return layout_of(shape).bytes;
 }
 
-int decode_splits(const DecodeShape& shape, int multiprocessors) {
-  check_shape(shape, 1);
-  // About 32 blocks a multiprocessor, of which it holds 4: their starts and ends overlap. Not fewer than two steps of
-  // 16 feature rows a warp: a block also costs its partial sums.
-  const int wanted = ceil_div(32 * multiprocessors, std::max(1, records_of(shape)));
+int decode_splits(const DecodeShape& shape, int query_len, int multiprocessors) {
+  check_shape(shape, query_len);
+  // A few tokens: about 32 blocks a multiprocessor, of which it holds 4, so that their starts and ends overlap. Many:
+  // blocks are long, and the workspace grows with their number. Not fewer than two steps of 16 feature rows a warp: a
+  // block also costs its partial sums.
+  const int blocks = (query_len * shape.group <= 4 * kDecodeRowGroup ? 32 : 8) * multiprocessors;
+  const int wanted = ceil_div(blocks, std::max(1, records_of(shape)));
   const int useful = ceil_div(layout_of(shape).steps, 2 * kDecodeWarps);
   return std::clamp(std::min(wanted, useful), 1, kMaxDecodeSplits);
 }

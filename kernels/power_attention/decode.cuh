@@ -58,22 +58,29 @@ POWER_DEVICE void scan_new_gates(DecodeShared<kDim>& shared, const DecodeArgs& a
   sync_block();
 }
 
-// Query rows row0..row0+7; `total` is the window's log2 gate sum.
+// The 16 bytes of query rows row0..row0+7 that a thread puts into shared memory: chunk thread % kChunks of row
+// thread / kChunks.
 template <int kDim>
-POWER_DEVICE void load_query_rows(DecodeShared<kDim>& shared, const DecodeArgs& args, const DecodeRecord& record,
-                                  int row0, float total, int thread) {
+POWER_DEVICE uint4 fetch_query_rows(const DecodeArgs& args, const DecodeRecord& record, int row0, int thread) {
   constexpr int kChunks = kDim / 8;
-  const uint16_t* q =
-      args.q.data + record.batch * args.q.batch + int64_t{record.kv_head} * args.group.divisor * args.q.head;
-  for (int i = thread; i < kDecodeRowGroup * kChunks; i += kDecodeThreads) {
-    const int r = i / kChunks, chunk = i % kChunks, row = row0 + r;
-    const bool valid = row < args.rows;
-    const int token = divide(valid ? row : 0, args.group);
-    const int head = (valid ? row : 0) - token * static_cast<int>(args.group.divisor);
-    uint4 values{};
-    if (valid && 8 * chunk < args.head_dim) {
-      values = *reinterpret_cast<const uint4*>(q + token * args.q.token + head * args.q.head + 8 * chunk);
-    }
+  static_assert(kDecodeRowGroup * kChunks <= kDecodeThreads, "one chunk a thread");
+  const int row = row0 + thread / kChunks, chunk = thread % kChunks;
+  if (thread >= kDecodeRowGroup * kChunks || row >= args.rows || 8 * chunk >= args.head_dim) return {};
+  const int token = divide(row, args.group), head = row - token * static_cast<int>(args.group.divisor);
+  const uint16_t* q = args.q.data + record.batch * args.q.batch + token * args.q.token +
+                      (int64_t{record.kv_head} * args.group.divisor + head) * args.q.head;
+  return *reinterpret_cast<const uint4*>(q + 8 * chunk);
+}
+
+// `total` is the window's log2 gate sum.
+template <int kDim>
+POWER_DEVICE void place_query_rows(DecodeShared<kDim>& shared, const DecodeArgs& args, const uint4& values, int row0,
+                                   float total, int thread) {
+  constexpr int kChunks = kDim / 8;
+  const int r = thread / kChunks, chunk = thread % kChunks;
+  if (r < kDecodeRowGroup) {
+    const bool valid = row0 + r < args.rows;
+    const int token = divide(valid ? row0 + r : 0, args.group);
     const float factor = shared.new_start[token] < 0 ? exp2_approx(total + shared.new_gates[token]) : 0.0f;
     shared.query[r][chunk] = values;
     const uint32_t pairs[4] = {values.x, values.y, values.z, values.w};
@@ -124,15 +131,14 @@ POWER_DEVICE void query_state(float (&n)[kDim / 8][4], float& l, const DecodeSha
   multiply_rows<kDim>(n, a, tile.rows);
 }
 
-// 16 keys and their values, as operands. Chunk q + 4m of a key's row serves as k = 16 (2m).. and 16 (2m + 1).. of the
-// product: the order of the summed index is free, and so a row needs no rearrangement.
+// 16 keys as B operand. Chunk q + 4m of a key's row serves as k = 16 (2m).. and 16 (2m + 1).. of the product: the order
+// of the summed index is free, and so a row needs no rearrangement.
 template <int kDim>
 struct KeyTile {
   uint4 keys[2][kDim / 32];
-  RowTile<kDim> values;
 
-  // Tokens 16 * tile.. of a window of `length`.
-  POWER_DEVICE void load_window(const DecodeArgs& args, const DecodeRecord& record, int tile, int length, int lane) {
+  // Tokens 16 * tile.. of the window.
+  POWER_DEVICE void load_window(const DecodeArgs& args, const DecodeRecord& record, int tile, int lane) {
     const uint4* from = record.at<const uint4>(args.layout.keys);
     POWER_UNROLL
     for (int block = 0; block < 2; ++block) {
@@ -142,15 +148,11 @@ struct KeyTile {
         keys[block][m] = load_through(from + token * (kDim / 8) + lane % 4 + 4 * m);
       }
     }
-    values.load(record.at<const uint4>(args.layout.values), tile, lane);
-    if (length - 16 * tile >= 16) return;
-    POWER_UNROLL
-    for (int n = 0; n < kDim / 16; ++n) keep_rows(values.part[n], length - 16 * tile, lane);
   }
 
   // New tokens 16 * tile.. of this step.
   POWER_DEVICE void load_new(const DecodeArgs& args, const DecodeRecord& record, int tile, int lane) {
-    const uint16_t *k = record.tokens(args.k), *v = record.tokens(args.v);
+    const uint16_t* k = record.tokens(args.k);
     POWER_UNROLL
     for (int block = 0; block < 2; ++block) {
       POWER_UNROLL
@@ -162,23 +164,24 @@ struct KeyTile {
         }
       }
     }
-    const auto value = [&](int token, int column) -> uint32_t {
-      return token < args.query_len && column < args.head_dim ? v[token * args.v.token + column] : 0;
-    };
-    const auto pair = [&](int token, int column) { return value(token, column) | value(token + 1, column) << 16; };
-    POWER_UNROLL
-    for (int n = 0; n < kDim / 16; ++n) {
-      const int token = 16 * tile + 2 * (lane % 4), column = 16 * n + lane / 4;
-      values.part[n] = {pair(token, column), pair(token + 8, column), pair(token, column + 8),
-                        pair(token + 8, column + 8)};
-    }
   }
 };
 
+// Columns 16n.. of the values of new tokens 16 * tile.., as B operand.
+POWER_DEVICE uint4 new_values(const DecodeArgs& args, const uint16_t* v, int tile, int n, int lane) {
+  const auto value = [&](int token, int column) -> uint32_t {
+    return token < args.query_len && column < args.head_dim ? v[token * args.v.token + column] : 0;
+  };
+  const auto pair = [&](int token, int column) { return value(token, column) | value(token + 1, column) << 16; };
+  const int token = 16 * tile + 2 * (lane % 4), column = 16 * n + lane / 4;
+  return {pair(token, column), pair(token + 8, column), pair(token, column + 8), pair(token + 8, column + 8)};
+}
+
 // n += P V, l += sum P with P = s^degree * weight(key) for the tile's 16 keys; a weight below 0 masks the key.
-template <int kDim, int kDegree, class Weight>
+// values(n) are the values' columns 16n.. as B operand.
+template <int kDim, int kDegree, class Values, class Weight>
 POWER_DEVICE void attend_keys(float (&n)[kDim / 8][4], float& l, const DecodeShared<kDim>& shared,
-                              const KeyTile<kDim>& tile, const Weight& weight, int lane) {
+                              const KeyTile<kDim>& tile, const Values& values, const Weight& weight, int lane) {
   const int g = lane / 4, q = lane % 4;
   float s[2][4] = {};
   POWER_UNROLL
@@ -202,7 +205,12 @@ POWER_DEVICE void attend_keys(float (&n)[kDim / 8][4], float& l, const DecodeSha
   }
   uint32_t a[4];
   split_rows(a, p);
-  multiply_rows<kDim>(n, a, tile.values);
+  POWER_UNROLL
+  for (int part = 0; part < kDim / 16; ++part) {
+    const uint4 v = values(part);
+    mma_m16n8k16_bf16(n[2 * part], a, v.x, v.y);
+    mma_m16n8k16_bf16(n[2 * part + 1], a, v.z, v.w);
+  }
 }
 
 // The block's share of n and l for query rows row0.., into args.partials.
@@ -336,14 +344,15 @@ __global__ void __launch_bounds__(kDecodeThreads, DecodeBlocks<kDim>::kCount)
   StateTile<kDim> tile;
   if (first_step + warp < last_step) tile.load(args, record, first_step + warp, lane);
   const DecodeMeta meta = record.meta();
-  const float total = meta.length > 0 ? record.at<const float>(args.layout.gates)[meta.length - 1] : 0.0f;
+  uint4 query = fetch_query_rows<kDim>(args, record, 0, thread);
   const float* window_gates = record.at<const float>(args.layout.gates);
   scan_new_gates<kDim>(shared, args, record, thread);
 
   const int old_tiles = (meta.length + 15) / 16, tiles = old_tiles + (args.query_len + 15) / 16;
   const int first_tile = split * tiles / splits, last_tile = (split + 1) * tiles / splits;
   for (int row0 = 0; row0 < args.rows; row0 += kDecodeRowGroup) {
-    load_query_rows<kDim>(shared, args, record, row0, total, thread);
+    if (row0 > 0) query = fetch_query_rows<kDim>(args, record, row0, thread);
+    place_query_rows<kDim>(shared, args, query, row0, meta.total, thread);
     float n[kDim / 8][4] = {}, l = 0.0f;
     const int row_token = shared.row_token[lane / 4], row_start = row_token < 0 ? 0 : shared.new_start[row_token];
     const float row_gate = row_token < 0 ? 0.0f : shared.new_gates[row_token];
@@ -351,21 +360,29 @@ __global__ void __launch_bounds__(kDecodeThreads, DecodeBlocks<kDim>::kCount)
     for (int t = first_tile + kDecodeWarps - 1 - warp; t < last_tile; t += kDecodeWarps) {
       KeyTile<kDim> keys;
       if (t < old_tiles) {
-        keys.load_window(args, record, t, meta.length, lane);
-        const auto weight = [&](int key) {
-          key += 16 * t;
-          if (key >= meta.length || row_token < 0 || row_start >= 0) return -1.0f;
-          return exp2_approx((total - window_gates[key]) + row_gate);
+        RowTile<kDim> window;
+        keys.load_window(args, record, t, lane);
+        window.load(record.at<const uint4>(args.layout.values), t, lane);
+        const int count = meta.length - 16 * t;
+        const auto values = [&](int part) {
+          if (count < 16) keep_rows(window.part[part], count, lane);
+          return window.part[part];
         };
-        attend_keys<kDim, kDegree>(n, l, shared, keys, weight, lane);
-      } else {
-        keys.load_new(args, record, t - old_tiles, lane);
         const auto weight = [&](int key) {
-          key += 16 * (t - old_tiles);
+          if (key >= count || row_token < 0 || row_start >= 0) return -1.0f;
+          return exp2_approx((meta.total - window_gates[16 * t + key]) + row_gate);
+        };
+        attend_keys<kDim, kDegree>(n, l, shared, keys, values, weight, lane);
+      } else {
+        const int new_tile = t - old_tiles;
+        keys.load_new(args, record, new_tile, lane);
+        const auto values = [&](int part) { return new_values(args, record.tokens(args.v), new_tile, part, lane); };
+        const auto weight = [&](int key) {
+          key += 16 * new_tile;
           if (key > row_token || key < row_start) return -1.0f;
           return exp2_approx(row_gate - shared.new_gates[key]);
         };
-        attend_keys<kDim, kDegree>(n, l, shared, keys, weight, lane);
+        attend_keys<kDim, kDegree>(n, l, shared, keys, values, weight, lane);
       }
     }
     if (meta.has_state) {
@@ -383,14 +400,16 @@ __global__ void __launch_bounds__(kDecodeThreads, DecodeBlocks<kDim>::kCount)
 
   const int start = shared.new_start[args.query_len - 1];
   const bool fold = meta.length > 0 && start < 0 && meta.length + args.query_len > window_limit(args, meta, index);
-  if (fold) fold_window<kDim, kDegree>(shared.fold, args, record, meta, total, first_step, last_step, thread);
+  if (fold) fold_window<kDim, kDegree>(shared.fold, args, record, meta, first_step, last_step, thread);
   if (!last_to_arrive(args, record, &shared.is_last, thread)) return;
   finish_rows<kDim>(args, record, thread);
   const int first = start < 0 ? 0 : start, length = fold || start >= 0 ? 0 : meta.length;
-  append_tokens<kDim>(shared, args, record, first, length, length > 0 ? total : 0.0f, thread);
+  const float total = length > 0 ? meta.total : 0.0f;
+  append_tokens<kDim>(shared, args, record, first, length, total, thread);
   if (thread == 0) {
-    *record.at<DecodeMeta>(0) = {length + args.query_len - first, start >= 0 ? 0 : (fold ? 1 : meta.has_state),
-                                 fold ? 1 : meta.folded, 0};
+    const bool has_state = start < 0 && (fold || meta.has_state), folded = fold || meta.folded;
+    *record.at<DecodeMeta>(0) = {length + args.query_len - first, total + shared.new_gates[args.query_len - 1],
+                                 has_state, folded, 0};
   }
 }
 

@@ -36,7 +36,7 @@ size_t decode_record_bytes(const DecodeShape& shape);
 
 // How many blocks share a (sequence, kv head) on a device with this many multiprocessors, by default. Results depend on
 // it in rounding only.
-int decode_splits(const DecodeShape& shape, int multiprocessors);
+int decode_splits(const DecodeShape& shape, int query_len, int multiprocessors);
 size_t decode_workspace_bytes(const DecodeShape& shape, int query_len, int splits);
 
 // y_i = normalised n_i as in ForwardParams, over all tokens the cache has seen since the last -inf gate and the new

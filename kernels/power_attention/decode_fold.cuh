@@ -49,17 +49,17 @@ POWER_DEVICE void pair_features(float (&x)[2], uint32_t left, uint32_t right, co
   }
 }
 
-// Steps first..last-1 of a record's state take in its window of `length` tokens; `total` is c_n (log2).
+// Steps first..last-1 of a record's state take in its window.
 template <int kDim, int kDegree>
 POWER_DEVICE void fold_window(DecodeFoldShared<kDim>& shared, const DecodeArgs& args, const DecodeRecord& record,
-                              const DecodeMeta& meta, float total, int first, int last, int thread) {
+                              const DecodeMeta& meta, int first, int last, int thread) {
   constexpr int kAtOnce = kDim <= 64 ? 2 : 1;  // steps a warp holds in registers
   const int lane = thread % 32, warp = thread / 32, g = lane / 4, q = lane % 4;
   uint4* high = record.at<uint4>(args.layout.state_high);
   uint4* low = record.at<uint4>(args.layout.state_low);
   const uint4* values = record.at<const uint4>(args.layout.values);
   float* key_sum = record.at<float>(args.layout.key_sum);
-  const float decay = exp2_approx(total);
+  const float decay = exp2_approx(meta.total);
   POWER_ROLLED
   for (int base = first; base < last; base += kDecodeWarps * kAtOnce) {
     const int step0 = base + warp * kAtOnce;
@@ -83,7 +83,7 @@ POWER_DEVICE void fold_window(DecodeFoldShared<kDim>& shared, const DecodeArgs& 
     POWER_ROLLED
     for (int chunk = 0; chunk < meta.length; chunk += kDecodeFoldTokens) {
       sync_block();  // nobody reads what is staged next
-      stage_keys<kDim>(shared, args, record, chunk, meta.length, total, thread);
+      stage_keys<kDim>(shared, args, record, chunk, meta.length, meta.total, thread);
       sync_block();
       POWER_ROLLED
       for (int token0 = 0; token0 < kDecodeFoldTokens && chunk + token0 < meta.length; token0 += 16) {

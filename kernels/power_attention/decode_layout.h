@@ -27,10 +27,11 @@ inline constexpr float kLog2OfE = 1.4426950408889634f;  // gates come as natural
 
 // At the start of each record; all zero is an empty cache.
 struct alignas(16) DecodeMeta {
-  int length;     // tokens in the window
-  int has_state;  // 0: the state is not to be read (nothing folded yet, or a segment started since)
-  int folded;     // 0: the first fold comes early, by a different number of tokens for each record
-  int arrivals;   // blocks that have finished this step; 0 between steps
+  int length;          // tokens in the window
+  float total;         // log2 gate sum of the window
+  uint16_t has_state;  // 0: the state is not to be read (nothing folded yet, or a segment started since)
+  uint16_t folded;     // 0: the first fold comes early, by a different number of tokens for each record
+  int arrivals;        // blocks that have finished this step; 0 between steps
 };
 
 // Byte offsets in a record of one (sequence, kv head).

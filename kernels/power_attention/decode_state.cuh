@@ -22,11 +22,10 @@ __global__ void __launch_bounds__(kDecodeThreads) decode_fold_kernel(const __gri
   const DecodeRecord record(args, index);
   const DecodeMeta meta = record.meta();
   if (meta.length == 0) return;
-  const float total = record.at<const float>(args.layout.gates)[meta.length - 1];
-  fold_window<kDim, kDegree>(shared.fold, args, record, meta, total, split * args.layout.steps / splits,
+  fold_window<kDim, kDegree>(shared.fold, args, record, meta, split * args.layout.steps / splits,
                              (split + 1) * args.layout.steps / splits, thread);
   if (!last_to_arrive(args, record, &shared.is_last, thread)) return;
-  if (thread == 0) *record.at<DecodeMeta>(0) = {0, 1, meta.folded, 0};
+  if (thread == 0) *record.at<DecodeMeta>(0) = {0, 0.0f, 1, meta.folded, 0};
 }
 
 // Where row r of a step stands in sym-lex/1, or -1: index pairs i <= j in lexicographic order, of head_dim indices.
@@ -67,7 +66,7 @@ __global__ void __launch_bounds__(kDecodeThreads) decode_import_kernel(const __g
       record.at<float>(args.layout.key_sum)[key_sum_index(step, r)] = row >= 0 ? args.key_sum[first_row + row] : 0.0f;
     }
   }
-  if (step == 0 && thread == 0) *record.at<DecodeMeta>(0) = {0, 1, 0, 0};
+  if (step == 0 && thread == 0) *record.at<DecodeMeta>(0) = {0, 0.0f, 1, 0, 0};
 }
 
 // Block (record, step); the windows are empty.

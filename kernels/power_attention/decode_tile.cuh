@@ -24,7 +24,8 @@ struct DecodeRecord {
   }
   POWER_DEVICE DecodeMeta meta() const {
     const uint4 words = load_through(at<const uint4>(0));
-    return {static_cast<int>(words.x), static_cast<int>(words.y), static_cast<int>(words.z), static_cast<int>(words.w)};
+    return {static_cast<int>(words.x), __uint_as_float(words.y), static_cast<uint16_t>(words.z & 0xffffu),
+            static_cast<uint16_t>(words.z >> 16), static_cast<int>(words.w)};
   }
   POWER_DEVICE const uint16_t* tokens(const StridedView& view) const {
     return view.data + batch * view.batch + kv_head * view.head;

@@ -38,6 +38,14 @@ using PowerAttentionStepSignature = Tensor6(const at::Tensor& q, const at::Tenso
                                             const OptTensor& cache_k, const OptTensor& cache_v,
                                             const OptTensor& cache_log_g, int64_t degree, OptDouble scale,
                                             int64_t switch_over, std::string_view normalize);
+using DecodeCacheSignature = at::Tensor(int64_t batch, int64_t heads, int64_t head_dim, int64_t degree, int64_t window,
+                                        std::optional<at::Device> device);
+using DecodeStepSignature = at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                       const OptTensor& log_g, at::Tensor& cache, int64_t degree, OptDouble scale,
+                                       int64_t window, std::string_view normalize);
+using DecodeImportSignature = void(const at::Tensor& state, const at::Tensor& key_sum, at::Tensor& cache,
+                                   int64_t degree, int64_t window);
+using DecodeExportSignature = Tensor2(at::Tensor& cache, int64_t head_dim, int64_t degree, int64_t window);
 
 using AttentionSignature = Tensor2(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                    const OptTensor& log_g, int64_t degree, OptDouble scale, bool normalize);

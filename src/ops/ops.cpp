@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "ops/decode.h"
 #include "ops/dispatch.h"
 
 namespace power::ops {
@@ -17,6 +18,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> power_attention(
 at::Tensor power_attention_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                                 StepState& past, int64_t degree, std::optional<double> scale, int64_t switch_over,
                                 const std::string& normalize) {
+  const bool fresh = !past.state.defined() && !past.cache_k.defined();
+  if (past.decode_cache.defined() || (fresh && decode_serves(q, k, v, degree, switch_over))) {
+    return decode_with_cache(q, k, v, log_g, past.decode_cache, degree, scale, switch_over, normalize);
+  }
   static const auto op = find_op<PowerAttentionStepSignature>("power_attention::power_attention_step");
   const auto given = [](const at::Tensor& t) { return t.defined() ? OptTensor(t) : OptTensor(); };
   auto [y, state, key_sum, cache_k, cache_v, cache_log_g] =

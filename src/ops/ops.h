@@ -38,10 +38,14 @@ struct StepState {
   at::Tensor cache_k;      // (B,C,H,D), the newest C < switch_over tokens, not yet in the state
   at::Tensor cache_v;      // (B,C,H,E)
   at::Tensor cache_log_g;  // (B,C,H)
+  // All of the above in one, where the CUDA kernels serve: what decode_step changes in place.
+  at::Tensor decode_cache;  // (B,H,bytes) uint8
 };
 
 // Inference: TQ >= 1 new tokens (q, k, v, log_g of equal length) against `past`, which is updated. The cache is folded
-// into the state when it reaches switch_over tokens. No gradients.
+// into the state when it reaches switch_over tokens. No gradients. On CUDA, bf16 and fp16 inputs run as one kernel
+// (fp16 through bf16) where degree, head dim and switch_over allow it: 1 or 2, multiples of 8 up to 128, multiples of
+// 16 up to 256.
 at::Tensor power_attention_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                                 StepState& past, int64_t degree = 2, std::optional<double> scale = {},
                                 int64_t switch_over = 256, const std::string& normalize = "sum");

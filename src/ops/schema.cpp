@@ -27,6 +27,18 @@ TORCH_LIBRARY(power_attention, m) {
       "str normalize='sum') -> (Tensor y, Tensor state, Tensor key_sum, Tensor cache_k, Tensor cache_v, "
       "Tensor cache_log_g)");
 
+  // Decoding with a cache of constant size that the step changes in place: CUDA, bf16 and fp16, any number of new
+  // tokens. cache (B,H,bytes) uint8; zeros are an empty cache, its rows belong to one sequence each.
+  m.def(
+      "decode_cache(int batch, int heads, int head_dim, int degree=2, int window=256, Device? device=None) -> Tensor");
+  m.def(
+      "decode_step(Tensor q, Tensor k, Tensor v, Tensor? log_g, Tensor(a!) cache, int degree=2, float? scale=None, "
+      "int window=256, str normalize='sum') -> Tensor");
+  // Starts a cache from a state, and gives the state of all tokens it has seen (folding its window).
+  m.def("decode_import(Tensor state, Tensor key_sum, Tensor(a!) cache, int degree=2, int window=256) -> ()");
+  m.def(
+      "decode_export(Tensor(a!) cache, int head_dim, int degree=2, int window=256) -> (Tensor state, Tensor key_sum)");
+
   // The parts of the operator. Results that are not normalised are float32 (float64 for float64 inputs).
   m.def(
       "attention(Tensor q, Tensor k, Tensor v, Tensor? log_g=None, int degree=2, float? scale=None, "

@@ -63,7 +63,7 @@ void bench(const Shape& s, int multiprocessors) {
   shape.group = s.group;
   shape.head_dim = s.head_dim;
   shape.window = kWindow;
-  const int splits = s.splits > 0 ? s.splits : decode_splits(shape, multiprocessors);
+  const int splits = s.splits > 0 ? s.splits : decode_splits(shape, 1, multiprocessors);
   const size_t records = size_t(s.batch) * s.kv_heads, record = decode_record_bytes(shape);
   const size_t rows = size_t(s.head_dim) * (s.head_dim + 1) / 2;
   // A token reads: the state's high half, the key sum, half a window of keys, values and gates on average; and once a

@@ -97,6 +97,30 @@ def check_step():
     torch.testing.assert_close(torch.cat(rows, 1), ref, rtol=1e-11, atol=1e-11)
 
 
+def check_decode():
+    """On CUDA: token by token against the whole sequence. Elsewhere: the operator says where it runs."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    q, k, v, log_g = (t.to(device) for t in inputs(2, 40, 40, 2, 2, 32, 32, torch.bfloat16, grad=False))
+    if device == "cpu":
+        try:
+            ops.decode_step(q, k, v, log_g, torch.zeros(2, 2, 256, dtype=torch.uint8))
+        except RuntimeError as error:
+            assert "decode_step runs on CUDA only" in str(error), error
+            return
+        raise AssertionError("decode_step ran on the CPU")
+    ref, state, key_sum = ops.power_attention(*(t.double().cpu() for t in (q, k, v, log_g)), return_state=True)
+    cache = ops.decode_cache(2, 2, 32, window=16, device=device)
+    y = torch.cat([ops.decode_step(*(x[:, t:t + 1] for x in (q, k, v, log_g)), cache, window=16) for t in range(40)], 1)
+    assert (y.cpu().double() - ref).norm() / ref.norm() < 0.0058
+    s, z = ops.decode_export(cache, 32, window=16)
+    torch.testing.assert_close(s.cpu().double(), state, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(z.cpu().double(), key_sum, rtol=1e-3, atol=1e-4)
+    ops.decode_import(s, z, cache, window=16)
+    torch.library.opcheck(ops.decode_step.default, (q, k, v, log_g, cache), {"window": 16})
+    torch.library.opcheck(ops.decode_import.default, (s, z, cache), {"window": 16})
+    torch.library.opcheck(ops.decode_export.default, (cache, 32), {"window": 16})
+
+
 def check_errors():
     q, k, v, log_g = inputs(1, 4, 4, 1, 1, 4, 4)
     for kwargs, text in (({"scale": 0.0}, "scale is 0"), ({"degree": 5}, "any even degree"),
@@ -109,7 +133,7 @@ def check_errors():
             raise AssertionError(f"{kwargs} was accepted")
 
 
-for check in (check_definition, check_gradients, check_step, check_errors, check_registrations):
+for check in (check_definition, check_gradients, check_step, check_decode, check_errors, check_registrations):
     torch.manual_seed(0)
     check()
     print(f"{check.__name__}: ok", flush=True)

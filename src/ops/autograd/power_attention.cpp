@@ -71,6 +71,16 @@ TORCH_LIBRARY_IMPL(power_attention, Autograd, m) {
   m.impl("power_attention_forward", torch::autograd::autogradNotImplementedFallback());
   m.impl("power_attention_backward", torch::autograd::autogradNotImplementedFallback());
   m.impl("power_attention_step", torch::autograd::autogradNotImplementedFallback());
+  for (const char* op : {"decode_step", "decode_import", "decode_export"}) {
+    m.impl(op, torch::autograd::autogradNotImplementedFallback());
+  }
+}
+
+// What changes its cache in place raises the cache's version.
+TORCH_LIBRARY_IMPL(power_attention, ADInplaceOrView, m) {
+  for (const char* op : {"decode_step", "decode_import", "decode_export"}) {
+    m.impl(op, torch::autograd::autogradNotImplementedInplaceOrViewFallback());
+  }
 }
 
 }  // namespace power::ops::autograd

@@ -7,12 +7,10 @@
 #include <limits>
 
 #include "core/error.h"
-#include "kernels/power_attention/power_attention.h"
+#include "ops/cuda/kernel_tensors.h"
 
 namespace power::ops::cuda {
 namespace {
-
-constexpr int64_t kAlignment = 8;  // elements: 16 bytes
 
 kernels::AttentionShape shape_of(const Problem& p) {
   kernels::AttentionShape shape;
@@ -24,29 +22,8 @@ kernels::AttentionShape shape_of(const Problem& p) {
   shape.head_dim = static_cast<int>(p.head_dim);
   shape.degree = static_cast<int>(p.degree);
   shape.scale = p.scale;
-  shape.normalize = p.normalize == Normalize::kSum     ? kernels::Normalize::kSum
-                    : p.normalize == Normalize::kLayer ? kernels::Normalize::kLayer
-                                                       : kernels::Normalize::kNone;
+  shape.normalize = kernel_normalize(p.normalize);
   return shape;
-}
-
-// As the kernels read it: bf16, elements contiguous, rows on 16-byte boundaries (else a copy).
-at::Tensor readable(const at::Tensor& x) {
-  const at::Tensor t = x.to(at::kBFloat16);
-  bool aligned = t.stride(3) == 1 && reinterpret_cast<uintptr_t>(t.data_ptr()) % 16 == 0;
-  for (int64_t dim = 0; dim < 3; ++dim) aligned = aligned && t.stride(dim) % kAlignment == 0;
-  return aligned ? t : t.contiguous();
-}
-
-kernels::TensorView view(const at::Tensor& t) { return {t.data_ptr(), t.stride(0), t.stride(1), t.stride(2)}; }
-
-kernels::GateView gate_view(const at::Tensor& t) {
-  if (!t.defined()) return {};
-  return {t.data_ptr<float>(), t.stride(0), t.stride(1), t.stride(2)};
-}
-
-at::Tensor workspace(size_t bytes, const at::Tensor& like) {
-  return at::empty({static_cast<int64_t>(bytes)}, like.options().dtype(at::kByte));
 }
 
 void* pointer(const at::Tensor& t) { return t.numel() > 0 ? t.data_ptr() : nullptr; }

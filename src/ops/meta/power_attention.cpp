@@ -70,6 +70,20 @@ Tensor6 power_attention_step(const at::Tensor& q, const at::Tensor& k, const at:
           empty(gates, q, gate)};
 }
 
+at::Tensor decode_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
+                       at::Tensor& cache, int64_t degree, OptDouble scale, int64_t window, std::string_view normalize) {
+  return gradient_of(q);
+}
+
+void decode_import(const at::Tensor& state, const at::Tensor& key_sum, at::Tensor& cache, int64_t degree,
+                   int64_t window) {}
+
+Tensor2 decode_export(at::Tensor& cache, int64_t head_dim, int64_t degree, int64_t window) {
+  SymSizes key_sum = {cache.sym_size(0), cache.sym_size(1), state_dim(head_dim, degree)}, state = key_sum;
+  state.push_back(head_dim);
+  return {empty(state, cache, at::kFloat), empty(key_sum, cache, at::kFloat)};
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(power_attention, Meta, m) {
@@ -77,6 +91,9 @@ TORCH_LIBRARY_IMPL(power_attention, Meta, m) {
   m.impl("power_attention_forward", power_attention_forward);
   m.impl("power_attention_backward", power_attention_backward);
   m.impl("power_attention_step", power_attention_step);
+  m.impl("decode_step", decode_step);
+  m.impl("decode_import", decode_import);
+  m.impl("decode_export", decode_export);
 }
 
 }  // namespace power::ops::meta
