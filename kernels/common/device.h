@@ -19,15 +19,21 @@
 #define POWER_SHARED_MEMORY(name) extern __shared__ __align__(1024) uint8_t name[]
 #endif
 
+#if defined(__CUDACC__)
+#define POWER_HOST_DEVICE __host__ __device__
+#else
+#define POWER_HOST_DEVICE
+#endif
+
 namespace power::kernels {
 
 template <class T>
-constexpr T ceil_div(T a, T b) {
+POWER_HOST_DEVICE constexpr T ceil_div(T a, T b) {
   return (a + b - 1) / b;
 }
 
 template <class T>
-constexpr T round_up(T a, T b) {
+POWER_HOST_DEVICE constexpr T round_up(T a, T b) {
   return ceil_div(a, b) * b;
 }
 

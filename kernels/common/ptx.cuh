@@ -59,6 +59,16 @@ POWER_DEVICE uint32_t pack_bf16(float low, float high) {
 POWER_DEVICE float bf16_low(uint32_t packed) { return __uint_as_float(packed << 16); }
 POWER_DEVICE float bf16_high(uint32_t packed) { return __uint_as_float(packed & 0xffff0000u); }
 
+// Products of both halves, rounded once. sm_80 has the fused instruction only; adding -0 changes nothing.
+POWER_DEVICE uint32_t multiply_bf16x2(uint32_t a, uint32_t b) {
+  uint32_t product;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(a), "r"(b), "r"(0x80008000u));
+  return product;
+}
+
+POWER_DEVICE uint32_t repeat_low(uint32_t packed) { return __byte_perm(packed, packed, 0x1010); }
+POWER_DEVICE uint32_t repeat_high(uint32_t packed) { return __byte_perm(packed, packed, 0x3232); }
+
 POWER_DEVICE float exp2_approx(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -71,8 +81,20 @@ POWER_DEVICE T shuffle_xor(T value, int lane_mask) {
 }
 
 template <class T>
+POWER_DEVICE T shuffle_from(T value, int lane) {
+  return __shfl_sync(0xffffffffu, value, lane);
+}
+
+template <class T>
 POWER_DEVICE T shuffle_up(T value, int delta) {
   return __shfl_up_sync(0xffffffffu, value, delta);
+}
+
+// The same value, which the compiler takes for a new one: what follows from it is computed where it is used and not kept
+// in registers through a loop.
+POWER_DEVICE int again(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
 }
 
 POWER_DEVICE void sync_warp() { __syncwarp(); }

@@ -106,6 +106,13 @@ struct RowOperand {
   POWER_DEVICE void multiply(float (&c)[kM][kN8][4], uint32_t b_tile, int n0, int lane) const {
     multiply_kmajor<kDim>(c, fragment, b_tile, n0, lane);
   }
+  POWER_DEVICE void fragment_of(uint32_t (&a)[kM][1][4], int k16, int) const {
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int i = 0; i < 4; ++i) a[m][0][i] = fragment[m][k16][i];
+    }
+  }
 };
 
 template <int kDim, int kM>
@@ -119,6 +126,10 @@ struct RowOperand<kDim, kM, false> {
   template <int kN8>
   POWER_DEVICE void multiply(float (&c)[kM][kN8][4], uint32_t b_tile, int n0, int lane) const {
     multiply_kmajor<kDim>(c, tile, row0, b_tile, n0, lane);
+  }
+  POWER_DEVICE void fragment_of(uint32_t (&a)[kM][1][4], int k16, int lane) const {
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) load_a_fragment<kDim>(a[m][0], tile, row0 + 16 * m, k16, lane);
   }
 };
 

@@ -66,15 +66,16 @@ struct KeyBlocks {
 // The search for blocks without weight costs a round trip to memory: below this many blocks it would not pay.
 inline constexpr int kFewBlocks = 16;
 
-// Leaves out leading blocks whose every weight is 0: closed gates or another segment.
+// Of the blocks of 64 keys from first_block on, leaves out leading ones whose every weight is 0: closed gates or
+// another segment.
 template <int kThreads>
-POWER_DEVICE KeyBlocks find_key_blocks(const AttentionArgs& args, const GateArrays& gates, int first_token,
-                                       int last_token, int thread) {
-  KeyBlocks blocks{0, (first_token + 1) / kBlockRows, last_token / kBlockRows + 1};
-  if (!args.gated || blocks.before <= kFewBlocks) return blocks;
+POWER_DEVICE KeyBlocks find_key_blocks(const AttentionArgs& args, const GateArrays& gates, int first_block,
+                                       int first_token, int last_token, int thread) {
+  KeyBlocks blocks{first_block, (first_token + 1) / kBlockRows, last_token / kBlockRows + 1};
+  if (!args.gated || blocks.before - blocks.begin <= kFewBlocks) return blocks;
   const FloatPair reference = gates.sum[first_token];
   const int segment = gates.segment[first_token];
-  for (int base = 0; base < blocks.before; base += kThreads) {
+  for (int base = first_block; base < blocks.before; base += kThreads) {
     const int last_key = (base + thread) * kBlockRows + kBlockRows - 1;
     const bool dead = base + thread < blocks.before &&
                       (segment > last_key || difference(reference, gates.sum[last_key]) < kNoWeightLog2);
@@ -107,11 +108,11 @@ struct RowGates {
   float log2_gate[kRows];  // relative to the tile's first token
 
   POWER_DEVICE void load(const AttentionArgs& args, const GateArrays& gates, const FloatPair& reference, int row0,
-                         int thread) {
+                         int row_end, int thread) {
     if (thread >= kRows) return;
-    const int row = row0 + thread < args.rows ? row0 + thread : args.rows - 1;
+    const int row = row0 + thread < row_end ? row0 + thread : row_end - 1;
     token[thread] = token_of_row(args, row);
-    segment[thread] = args.gated ? gates.segment[token[thread]] : 0;
+    segment[thread] = args.gated ? gates.segment[token[thread]] : -1;
     log2_gate[thread] = args.gated ? difference(gates.sum[token[thread]], reference) : 0.0f;
   }
   // Of a key before (or at) the first token, beyond that key's own factor.

@@ -3,7 +3,7 @@
 #include "kernels/common/launch.h"
 #include "kernels/power_attention/bwd.h"
 #include "kernels/power_attention/config.h"
-#include "kernels/power_attention/attention_tile.cuh"
+#include "kernels/power_attention/state.cuh"
 #include "kernels/power_attention/supported.h"
 
 // With u = (row_scale s)^(p-1) * gate (power_weight), A_ij = s u r_i the normalised weight, x = dY'.v - delta:
@@ -20,11 +20,16 @@ struct QueryGradientShared {
   static constexpr int kStageBytes = 2 * Image<kDim>::kBlockBytes;  // K, V
   static constexpr int kRowBytes = Tile::kRows / kBlockRows * Image<kDim>::kBlockBytes;
   static constexpr int kStagesBytes = Tile::kStages * kStageBytes;
-  static constexpr int kRowOffset = Tile::kRowsOverlayStages ? 0 : kStagesBytes;  // Q, then dY
-  static constexpr int kFactorOffset = Tile::kRowsOverlayStages ? kStagesBytes : kStagesBytes + 2 * kRowBytes;
+  static constexpr int kQOffset = kStagesBytes;
+  static constexpr int kDyOffset = Tile::kGradientOverlaysStages ? 0 : kStagesBytes + kRowBytes;
+  static constexpr int kFactorOffset = kStagesBytes + (Tile::kGradientOverlaysStages ? 1 : 2) * kRowBytes;
   static constexpr int kGateOffset = kFactorOffset + Tile::kStages * kBlockRows * 4;
   static constexpr int kBytes = kGateOffset + static_cast<int>(sizeof(RowGates<Tile::kRows>));
-  static_assert(2 * kRowBytes <= kStagesBytes);
+  static_assert(kRowBytes <= kStagesBytes);
+  // The chunked form adds:
+  using Sums = BlockSums<kDim, Tile::kM, Tile::kThreads>;
+  static constexpr int kSumsOffset = round_up(kBytes, 16);
+  static constexpr int kChunkedBytes = kSumsOffset + Sums::kBytes;
 };
 
 template <int kDim, int kDegree, Masking kMasking, int kKeys, int kM, int kRows, class Operand>
@@ -73,6 +78,96 @@ POWER_DEVICE void accumulate_dq(float (&dq)[kM][kDim / 8][4], float (&dot)[kM][2
   multiply_mnmajor<kDim>(dq, ds, k_tile, 0, lane);
 }
 
+// Adds x[8c + 2*(lane%4), +1] * factor[m][half] to every row's columns.
+template <int kDim, int kM>
+POWER_DEVICE void add_outer(float (&c)[kM][kDim / 8][4], const float (&factor)[kM][2], const float* x, int lane) {
+  POWER_UNROLL
+  for (int n = 0; n < kDim / 8; ++n) {
+    const float x0 = x[8 * n + 2 * (lane % 4)], x1 = x[8 * n + 2 * (lane % 4) + 1];
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        c[m][n][2 * half] = fmaf(x0, factor[m][half], c[m][n][2 * half]);
+        c[m][n][2 * half + 1] = fmaf(x1, factor[m][half], c[m][n][2 * half + 1]);
+      }
+    }
+  }
+}
+
+// dot += the rows' products with c.
+template <int kDim, int kM>
+POWER_DEVICE void add_dots(float (&dot)[kM][2], const float (&c)[kM][kDim / 8][4], const uint8_t* rows, int row0,
+                           int lane) {
+  POWER_UNROLL
+  for (int n = 0; n < kDim / 8; ++n) {
+    uint32_t pairs[kM][2];
+    load_pairs<kDim>(pairs, rows, row0, n, lane);
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        dot[m][half] = fmaf(c[m][n][2 * half], bf16_low(pairs[m][half]), dot[m][half]);
+        dot[m][half] = fmaf(c[m][n][2 * half + 1], bf16_high(pairs[m][half]), dot[m][half]);
+      }
+    }
+  }
+}
+
+// What the state before the chunk adds to dq / (p r) and to its product with q: the derivative of
+// phi(q)^T S dY' - delta l.
+template <int kDim, int kDegree, int kThreads, int kM, class Tail>
+POWER_DEVICE void accumulate_state_dq(float (&dq)[kM][kDim / 8][4], float (&dot)[kM][2],
+                                      const RowOperand<kDim, kM, true>& dy, const float (&delta)[kM][2],
+                                      float state_factor, const AttentionArgs& args, int head, const Chunk& chunk,
+                                      uint32_t stages, const uint8_t* q_tile, uint8_t* sums, int tile_row0, int thread,
+                                      const Tail& tail) {
+  const int lane = thread % 32;
+  const uint16_t* image = state_image<kDim, kDegree>(args, args.states, head, chunk.index);
+  const int blocks = image_blocks(kDim, args.head_dim, kDegree);
+  float minus_delta[kM][2];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) minus_delta[m][0] = -delta[m][0], minus_delta[m][1] = -delta[m][1];
+  if constexpr (kDegree == 1) {
+    stream_state<kDim, kThreads>(
+        stages, image, blocks, thread,
+        [&](int block, uint32_t address) { multiply_dimensions_transposed<kDim>(dq, dy, address, block, lane); }, tail);
+    add_outer<kDim>(dq, minus_delta, state_keys<kDim, kDegree>(args, args.states, head, chunk.index), lane);
+  } else {
+    PhiGradient<kDim, kM, kThreads> gradient(sums, thread);
+    stream_state<kDim, kThreads>(
+        stages, image, blocks, thread,
+        [&](int block, uint32_t address) {
+          if (block >= args.state_tiles) {
+            RowOperand<kDim, kM, false> q;
+            q.load(shared_address(q_tile), tile_row0, lane);
+            const int part = (block - args.state_tiles) % dimension_blocks(kDim);
+            return gradient.add_key_products(q, address, part, minus_delta, lane);
+          }
+          gradient.contract(q_tile, tile_row0, dy, address, args.head_dim / kPhiBlock, lane,
+                            [](int, const auto&, const auto&) {});
+        },
+        tail);
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int n = 0; n < kDim / 8; ++n) {
+        POWER_UNROLL
+        for (int i = 0; i < 4; ++i) dq[m][n][i] = gradient.get(m, n, i);
+      }
+    }
+  }
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int n = 0; n < kDim / 8; ++n) {
+      POWER_UNROLL
+      for (int i = 0; i < 4; ++i) dq[m][n][i] *= state_factor;
+    }
+  }
+  add_dots<kDim>(dot, dq, q_tile, tile_row0, lane);
+}
+
 template <int kDim, int kDegree>
 __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kBackwardBlocks)
     power_attention_bwd_dq_kernel(const __grid_constant__ AttentionArgs args) {
@@ -86,21 +181,38 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   const HeadIndex head(args, blockIdx.x);
   const GateArrays gates = head.gates(args);
-  const int row0 = static_cast<int>(gridDim.y - 1 - blockIdx.y) * Tile::kRows;
+  const int tile_index = static_cast<int>(gridDim.y - 1 - blockIdx.y), chunk_offset = divide(tile_index, args.row_tiles);
+  const Chunk chunk(args, args.first_query_chunk + chunk_offset);
+  const int tile_of_chunk = tile_index - chunk_offset * static_cast<int>(args.row_tiles.divisor);
+  const int row0 = chunk.first_row + tile_of_chunk * Tile::kRows;
+  if (row0 >= chunk.end_row) return;
   const int warp_row0 = row0 + 16 * kM * warp;
   const int first_token = token_of_row(args, row0);
-  const int row_end = row0 + Tile::kRows < args.rows ? row0 + Tile::kRows : args.rows;
+  const int row_end = row0 + Tile::kRows < chunk.end_row ? row0 + Tile::kRows : chunk.end_row;
   const int last_token = token_of_row(args, row_end - 1);
   const RowView k_view = head.keys(args.k), v_view = head.keys(args.v);
   const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
-  const int first_segment = args.gated ? gates.segment[first_token] : 0;
+  const int first_segment = args.gated ? gates.segment[first_token] : -1;
 
-  const KeyBlocks blocks = find_key_blocks<kThreads>(args, gates, first_token, last_token, thread);
+  const KeyBlocks blocks =
+      find_key_blocks<kThreads>(args, gates, chunk.first_key / kBlockRows, first_token, last_token, thread);
   const bool mild = gates_are_mild(args, gates, first_token, blocks.end * kBlockRows - 1);
+  bool with_state = false;
+  float state_factor = 1.0f;
+  if constexpr (kDegree != kAnyDegree) {
+    with_state = chunk.has_state(args) && first_segment < chunk.first_key;
+    if (with_state && args.gated) {
+      state_factor = exp2_approx(difference(reference, chunk.gates_before(gates)));
+      with_state = state_factor != 0.0f;
+    }
+  }
 
-  FloatPair block_sum = reference;
+  // Blocks alternate between two stages; those of the state come before those of the keys.
+  static_assert(Tile::kStages == 2);
+  const auto stage_of = [&](int block) { return (block - blocks.begin) % 2; };
+  FloatPair block_sum = reference;  // c at the end of the block in flight
   auto load_stage = [&](int block) {
-    const int stage = block % Tile::kStages;
+    const int stage = stage_of(block);
     const uint32_t tile = base + stage * Shared::kStageBytes;
     load_tokens_async<kDim, kBlockRows, kThreads>(tile, k_view, block * kBlockRows, args.keys, args.head_dim, thread);
     load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, block * kBlockRows,
@@ -110,27 +222,34 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
     if (args.gated) block_sum = gates.sum[block * kBlockRows + kBlockRows - 1];
   };
 
-  const uint32_t q_tile = base + Shared::kRowOffset, dy_tile = q_tile + Shared::kRowBytes;
-  load_tile_async<kDim, Tile::kRows, kThreads>(q_tile, head.rows(args.q, args), args.group, row0, args.rows,
+  const uint32_t q_tile = base + Shared::kQOffset, dy_tile = base + Shared::kDyOffset;
+  load_tile_async<kDim, Tile::kRows, kThreads>(q_tile, head.rows(args.q, args), args.group, row0, row_end,
                                                args.head_dim, thread);
-  load_tile_async<kDim, Tile::kRows, kThreads>(dy_tile, head.rows(args.dy, args), args.group, row0, args.rows,
+  load_tile_async<kDim, Tile::kRows, kThreads>(dy_tile, head.rows(args.dy, args), args.group, row0, row_end,
                                                args.head_dim, thread);
-  rows.load(args, gates, reference, row0, thread);
+  rows.load(args, gates, reference, row0, row_end, thread);
   if (!args.gated) {
     for (int i = thread; i < Tile::kStages * kBlockRows; i += kThreads) factors[i] = 1.0f;
   }
-  if constexpr (!Tile::kRowsOverlayStages) load_stage(blocks.begin);
+  const auto load_first = [&] {
+    if (with_state) {
+      load_first_pair<kDim, kDegree, kThreads>(base, args, args.states, head.head, chunk.index, thread);
+    } else {
+      load_stage(blocks.begin);
+    }
+  };
+  if constexpr (!Tile::kGradientOverlaysStages) load_first();
   cp_async_commit();
   cp_async_wait<0>();
   sync_block();
-  static_assert(Tile::kBackwardRowsInRegisters || !Tile::kRowsOverlayStages);
-  RowOperand<kDim, kM, Tile::kBackwardRowsInRegisters> q, dy;
-  q.load(q_tile, 16 * kM * warp, lane);
+  RowOperand<kDim, kM, true> q, dy;
   dy.load(dy_tile, 16 * kM * warp, lane);
-  if constexpr (Tile::kRowsOverlayStages) {
+  if constexpr (Tile::kGradientOverlaysStages) {
     sync_block();
-    load_stage(blocks.begin);
+    load_first();
     cp_async_commit();
+    cp_async_wait<0>();
+    sync_block();
   }
   float row_scale[kM][2] = {}, delta[kM][2];
   POWER_UNROLL
@@ -138,14 +257,22 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
     POWER_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int row = warp_row0 + 16 * m + 8 * half + lane / 4;
-      delta[m][half] = row < args.rows ? args.delta[int64_t{head.head} * args.padded_rows + row] : 0.0f;
+      delta[m][half] = row < row_end ? args.delta[int64_t{head.head} * args.padded_rows + row] : 0.0f;
       if constexpr (kDegree == kAnyDegree) {
-        row_scale[m][half] = row < args.rows ? args.row_scale[int64_t{head.head} * args.rows + row] : 0.0f;
+        row_scale[m][half] = row < row_end ? args.row_scale[int64_t{head.head} * args.rows + row] : 0.0f;
       }
     }
   }
 
   float dq[kM][kDim / 8][4] = {}, dot[kM][2] = {};
+  if constexpr (kDegree != kAnyDegree) {
+    if (with_state) {
+      accumulate_state_dq<kDim, kDegree, kThreads>(dq, dot, dy, delta, state_factor, args, head.head, chunk,
+                                                   base, shared + Shared::kQOffset, shared + Shared::kSumsOffset,
+                                                   16 * kM * warp, thread, [&] { load_stage(blocks.begin); });
+    }
+  }
+  q.load(q_tile, 16 * kM * warp, lane);
   const int warp_last_token = rows.token[16 * kM * (warp + 1) - 1];
   const auto to_own_gates = [&] {  // from the first token's gate to each row's own
     if (!args.gated) return;
@@ -171,7 +298,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
         args.gated ? (other_segment ? 0.0f : exp2_approx(difference(reference, block_sum))) : 1.0f;
     if (block + 1 < blocks.end) load_stage(block + 1);
     cp_async_commit();
-    const int stage = block % Tile::kStages, first_key = block * kBlockRows;
+    const int stage = stage_of(block), first_key = block * kBlockRows;
     const uint32_t k_tile = base + stage * Shared::kStageBytes, v_tile = k_tile + Image<kDim>::kBlockBytes;
     const float* stage_factors = factors + stage * kBlockRows;
     constexpr int kKeys = Tile::kBackwardKeys;
@@ -205,11 +332,11 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
     for (int half = 0; half < 2; ++half) {
       const int row = warp_row0 + 16 * m + 8 * half + lane / 4;
       const int64_t index = int64_t{head.head} * args.rows + row;
-      const float r = row < args.rows ? args.inverse[index] : 0.0f;
+      const float r = row < row_end ? args.inverse[index] : 0.0f;
       factor[m][half] = r * static_cast<float>(args.degree);
       dot[m][half] += shuffle_xor(dot[m][half], 1);
       dot[m][half] += shuffle_xor(dot[m][half], 2);
-      if (lane % 4 != 0 || row >= args.rows) continue;
+      if (lane % 4 != 0 || row >= row_end) continue;
       const float row_dot = dot[m][half] * r;
       const bool sum = args.normalize == Normalize::kSum;
       // For `sum` the true row_dot is 0: what is left is the rounding of Y in delta = dY.Y. The other gradient kernel
@@ -218,20 +345,22 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
       if (args.gated) args.row_dot[index] = sum ? 0.0f : row_dot;
     }
   }
-  if constexpr (Tile::kRowsOverlayStages) sync_block();
   const StridedView& out = args.dq;
   store_rows<kDim>(
-      dq, factor, shared + Shared::kRowOffset, 16 * kM * warp,
+      dq, factor, shared + Shared::kQOffset, 16 * kM * warp,
       const_cast<uint16_t*>(out.data) + head.batch * out.batch + int64_t{head.kv_head} * args.group.divisor * out.head,
-      out.token, out.head, args.group, warp_row0, args.rows, args.head_dim, lane);
+      out.token, out.head, args.group, warp_row0, row_end, args.head_dim, lane);
 }
 
 template <int kDim, int kDegree>
-void run_power_attention_bwd_dq(const AttentionArgs& args, void* stream) {
+void run_power_attention_bwd_dq(AttentionArgs args, void* stream) {
   using Tile = QueryTile<kDim>;
-  const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.rows, Tile::kRows));
+  using Shared = QueryGradientShared<kDim>;
+  const int row_tiles = ceil_div(most_rows_of_chunk(args), Tile::kRows);
+  args.row_tiles = FastDivisor(row_tiles);
+  const dim3 grid(args.batch * args.kv_heads.divisor, row_tiles * (args.chunks - args.first_query_chunk));
   launch(power_attention_bwd_dq_kernel<kDim, kDegree>, "power_attention_bwd_dq_kernel", grid, Tile::kThreads,
-         QueryGradientShared<kDim>::kBytes, stream, args);
+         args.states.images != nullptr ? Shared::kChunkedBytes : Shared::kBytes, stream, args);
 }
 
 // ------------------------------------------------------------------------------------------------------------ dk, dv
@@ -255,6 +384,9 @@ struct KeyGradientShared {
   static constexpr int kStageBytes = 2 * Image<kDim>::kBlockBytes;  // Q, dY
   static constexpr int kColumnOffset = kStageOffset + Tile::kStages * kStageBytes;
   static constexpr int kBytes = kColumnOffset + Tile::kStages * static_cast<int>(sizeof(RowColumns));
+  using Sums = BlockSums<kDim, Tile::kM, Tile::kThreads>;
+  static constexpr int kSumsOffset = round_up(kBytes, 16);
+  static constexpr int kChunkedBytes = kSumsOffset + Sums::kBytes;  // of the chunked form
 };
 
 // Of a key, relative to the last key of its tile.
@@ -329,6 +461,72 @@ POWER_DEVICE void accumulate_dkdv(float (&dk)[kM][kDim / 8][4], float (&dv)[kM][
   multiply_mnmajor<kDim>(dk, a, q_tile, 0, lane);
 }
 
+// What the gradient of the state after the chunk adds to dk / p, to its product with k, and to dv.
+template <int kDim, int kDegree, int kThreads, int kM, class Tail>
+POWER_DEVICE void accumulate_state_dkdv(float (&dk)[kM][kDim / 8][4], float (&dv)[kM][kDim / 8][4],
+                                        float (&dot)[kM][2], float state_factor, const AttentionArgs& args, int head,
+                                        const Chunk& chunk, uint32_t stages, const uint8_t* k_tile,
+                                        const uint8_t* v_tile, uint8_t* sums, int tile_row0, int thread,
+                                        const Tail& tail) {
+  const int lane = thread % 32;
+  const uint16_t* image = state_image<kDim, kDegree>(args, args.dstates, head, chunk.index);
+  const int blocks = image_blocks(kDim, args.head_dim, kDegree);
+  RowOperand<kDim, kM, kDegree == 2> values;
+  values.load(shared_address(v_tile), tile_row0, lane);
+  RowOperand<kDim, kM, false> keys;
+  keys.load(shared_address(k_tile), tile_row0, lane);
+  float one[kM][2];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) one[m][0] = one[m][1] = 1.0f;
+  if constexpr (kDegree == 1) {
+    stream_state<kDim, kThreads>(
+        stages, image, blocks, thread,
+        [&](int block, uint32_t address) {
+          multiply_dimensions_transposed<kDim>(dk, values, address, block, lane);
+          multiply_dimensions<kDim>(dv, keys, address, block, lane);
+        },
+        tail);
+    add_outer<kDim>(dk, one, state_keys<kDim, kDegree>(args, args.dstates, head, chunk.index), lane);
+  } else {
+    PhiGradient<kDim, kM, kThreads> gradient(sums, thread);
+    stream_state<kDim, kThreads>(
+        stages, image, blocks, thread,
+        [&](int block, uint32_t address) {
+          if (block >= args.state_tiles) {
+            const int part = (block - args.state_tiles) % dimension_blocks(kDim);
+            return gradient.add_key_products(keys, address, part, one, lane);
+          }
+          gradient.contract(k_tile, tile_row0, values, address, args.head_dim / kPhiBlock, lane,
+                            [&](int x, const auto& rotated, const auto& inner) {
+                              uint32_t phi[kM][1][4];
+                              phi_fragment<kM>(phi, rotated, inner);
+                              multiply_mnmajor<kDim>(dv, phi, address, 16 * x, lane);
+                            });
+        },
+        tail);
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int n = 0; n < kDim / 8; ++n) {
+        POWER_UNROLL
+        for (int i = 0; i < 4; ++i) dk[m][n][i] = gradient.get(m, n, i);
+      }
+    }
+  }
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int n = 0; n < kDim / 8; ++n) {
+      POWER_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        dk[m][n][i] *= state_factor;
+        dv[m][n][i] *= state_factor;
+      }
+    }
+  }
+  add_dots<kDim>(dot, dk, k_tile, tile_row0, lane);
+}
+
 // The blocks of 64 query rows that see a tile of keys: [masked, clear) one by one, [clear, end) with every row at or
 // after the last key.
 struct QueryBlocks {
@@ -337,12 +535,13 @@ struct QueryBlocks {
 
 template <int kThreads>
 POWER_DEVICE QueryBlocks find_query_blocks(const AttentionArgs& args, const GateArrays& gates, int first_key,
-                                           int last_key, int thread) {
+                                           int last_key, int row_end, int thread) {
   const int group = static_cast<int>(args.group.divisor);
-  const int total = (args.rows + kBlockRows - 1) / kBlockRows;
+  const int total = (row_end + kBlockRows - 1) / kBlockRows;
   const int first_row = first_key > args.first_key ? (first_key - args.first_key) * group : 0;
   const int clear_row = last_key > args.first_key ? (last_key - args.first_key) * group : 0;
   QueryBlocks blocks{first_row / kBlockRows, (clear_row + kBlockRows - 1) / kBlockRows, total};
+  if (blocks.masked > total) blocks.masked = total;
   if (blocks.clear > total) blocks.clear = total;
   if (!args.gated || total - blocks.clear <= kFewBlocks) return blocks;
   const FloatPair reference = gates.sum[last_key];
@@ -373,16 +572,29 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   const HeadIndex head(args, blockIdx.x);
   const GateArrays gates = head.gates(args);
-  const int first_key = static_cast<int>(blockIdx.y) * Tile::kRows;  // the first keys have the most queries
-  const int last_key = (first_key + Tile::kRows < args.keys ? first_key + Tile::kRows : args.keys) - 1;
+  const int chunk_index = divide(blockIdx.y, args.key_tiles);
+  const Chunk chunk(args, chunk_index);
+  const int tile_of_chunk = static_cast<int>(blockIdx.y) - chunk_index * static_cast<int>(args.key_tiles.divisor);
+  const int first_key = chunk.first_key + tile_of_chunk * Tile::kRows;  // the first keys have the most queries
+  if (first_key >= chunk.end_key) return;
+  const int key_end = first_key + Tile::kRows < chunk.end_key ? first_key + Tile::kRows : chunk.end_key;
+  const int last_key = key_end - 1;
   const int tile_row0 = 16 * kM * warp;
-  const RowView q_view = head.rows(args.q, args), dy_view = head.rows(args.dy, args);
   const FloatPair reference = args.gated ? gates.sum[last_key] : FloatPair{0.0f, 0.0f};
 
-  load_tokens_async<kDim, Tile::kRows, kThreads>(base, head.keys(args.k), first_key, args.keys, args.head_dim, thread);
-  load_tokens_async<kDim, Tile::kRows, kThreads>(base + Shared::kVOffset, head.keys(args.v), first_key, args.keys,
+  load_tokens_async<kDim, Tile::kRows, kThreads>(base, head.keys(args.k), first_key, key_end, args.head_dim, thread);
+  load_tokens_async<kDim, Tile::kRows, kThreads>(base + Shared::kVOffset, head.keys(args.v), first_key, key_end,
                                                  args.head_dim, thread);
-  const QueryBlocks blocks = find_query_blocks<kThreads>(args, gates, first_key, last_key, thread);
+  const QueryBlocks blocks = find_query_blocks<kThreads>(args, gates, first_key, last_key, chunk.end_row, thread);
+  bool with_state = false;
+  float state_factor = 1.0f;
+  if constexpr (kDegree != kAnyDegree) {
+    with_state = chunk.has_dstate(args) && (!args.gated || gates.segment[chunk.end_key - 1] <= last_key);
+    if (with_state && args.gated) {
+      state_factor = exp2_approx(difference(gates.sum[chunk.end_key - 1], reference));
+      with_state = state_factor != 0.0f;
+    }
+  }
   const int clear_count = blocks.end - blocks.clear, count = clear_count + blocks.clear - blocks.masked;
 
   const auto first_row_of = [&](int step) {
@@ -399,46 +611,83 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
   FloatPair block_sum = reference;  // c at the first token of the block in flight
   int block_segment = 0;            // and that token's segment
   auto load_stage = [&](int step) {
+    // Computed again rather than kept in registers through the products.
+    const int loader = again(threadIdx.x);
+    const HeadIndex load_head(args, again(blockIdx.x));
+    const GateArrays load_gates = load_head.gates(args);
+    const RowView q_view = load_head.rows(args.q, args), dy_view = load_head.rows(args.dy, args);
     const bool exact = step >= clear_count && !mild;
     const int row0 = first_row_of(step);
-    const uint32_t tile = base + Shared::kStageOffset + step % Tile::kStages * Shared::kStageBytes;
-    load_tile_async<kDim, kBlockRows, kThreads>(tile, q_view, args.group, row0, args.rows, args.head_dim, thread);
-    load_tile_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, dy_view, args.group, row0, args.rows,
-                                                args.head_dim, thread);
-    RowColumns& stage = columns[step % Tile::kStages];
-    const int64_t offset = int64_t{head.head} * args.padded_rows + row0;
-    if (thread < kBlockRows / 4) {
-      cp_async_16(shared_address(stage.delta + 4 * thread), args.delta + offset + 4 * thread, true);
-      if (!exact) cp_async_16(shared_address(stage.weight + 4 * thread), args.row_weight + offset + 4 * thread, true);
+    const int slot = step % Tile::kStages;
+    const uint32_t tile = base + Shared::kStageOffset + slot * Shared::kStageBytes;
+    load_tile_async<kDim, kBlockRows, kThreads>(tile, q_view, args.group, row0, chunk.end_row, args.head_dim, loader);
+    load_tile_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, dy_view, args.group, row0,
+                                                chunk.end_row, args.head_dim, loader);
+    RowColumns& stage = columns[slot];
+    const int64_t offset = int64_t{load_head.head} * args.padded_rows + row0;
+    if (loader < kBlockRows / 4) {
+      cp_async_16(shared_address(stage.delta + 4 * loader), args.delta + offset + 4 * loader, true);
+      if (!exact) cp_async_16(shared_address(stage.weight + 4 * loader), args.row_weight + offset + 4 * loader, true);
     }
-    if (thread < kBlockRows && (exact || kDegree == kAnyDegree)) {
-      const int row = row0 + thread;
-      const int64_t index = int64_t{head.head} * args.rows + row;
-      const bool valid = row < args.rows;
-      if constexpr (kDegree == kAnyDegree) stage.row_scale[thread] = valid ? args.row_scale[index] : 0.0f;
+    if (loader < kBlockRows && (exact || kDegree == kAnyDegree)) {
+      const int row = row0 + loader;
+      const int64_t index = int64_t{load_head.head} * args.rows + row;
+      const bool valid = row < chunk.end_row;
+      if constexpr (kDegree == kAnyDegree) stage.row_scale[loader] = valid ? args.row_scale[index] : 0.0f;
       if (exact) {
-        const int token = token_of_row(args, valid ? row : args.rows - 1);
-        stage.weight[thread] = valid ? args.inverse[index] : 0.0f;
-        stage.segment[thread] = gates.segment[token];
-        stage.log2_gate[thread] = difference(gates.sum[token], reference);
+        const int token = token_of_row(args, valid ? row : chunk.end_row - 1);
+        stage.weight[loader] = valid ? args.inverse[index] : 0.0f;
+        stage.segment[loader] = load_gates.segment[token];
+        stage.log2_gate[loader] = difference(load_gates.sum[token], reference);
       }
     }
     if (args.gated) {
-      block_sum = gates.sum[token_of_row(args, row0)];
-      block_segment = gates.segment[token_of_row(args, row0)];
+      block_sum = load_gates.sum[token_of_row(args, row0)];
+      block_segment = load_gates.segment[token_of_row(args, row0)];
     }
   };
 
-  if (count > 0) load_stage(0);
-  cp_async_commit();
-  if constexpr (Tile::kKeysInRegisters) {
-    cp_async_wait<0>();
-    sync_block();
+  const auto own_gate = [&](int key) {  // from the last key's gate to the key's own
+    const float gate = exp2_approx(-key_log2_gate(args, gates, key, last_key));
+    return key < gates.segment[last_key] ? 0.0f : gate;
+  };
+  const uint32_t stages = base + Shared::kStageOffset;
+  if (with_state) {
+    load_first_pair<kDim, kDegree, kThreads>(stages, args, args.dstates, head.head, chunk.index, thread);
+  } else if (count > 0) {
+    load_stage(0);
   }
-  RowOperand<kDim, kM, Tile::kKeysInRegisters> keys, values;
+  cp_async_commit();
+  float dk[kM][kDim / 8][4] = {}, dv[kM][kDim / 8][4] = {}, dot[kM][2] = {};
+  if constexpr (kDegree != kAnyDegree) {
+    if (with_state) {
+      cp_async_wait<0>();
+      sync_block();
+      accumulate_state_dkdv<kDim, kDegree, kThreads>(dk, dv, dot, state_factor, args, head.head, chunk, stages, shared,
+                                                     shared + Shared::kVOffset, shared + Shared::kSumsOffset, tile_row0,
+                                                     thread, [&] {
+                                                       if (count > 0) load_stage(0);
+                                                     });
+    }
+    if (args.key_state_dot != nullptr) {
+      POWER_UNROLL
+      for (int m = 0; m < kM; ++m) {
+        POWER_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          const int key = first_key + tile_row0 + 16 * m + 8 * half + lane / 4;
+          dot[m][half] += shuffle_xor(dot[m][half], 1);
+          dot[m][half] += shuffle_xor(dot[m][half], 2);
+          if (lane % 4 == 0 && key < key_end) {
+            args.key_state_dot[int64_t{head.head} * args.keys + key] = dot[m][half] * own_gate(key);
+          }
+          dot[m][half] = 0.0f;
+        }
+      }
+    }
+  }
+  RowOperand<kDim, kM, false> keys, values;
   keys.load(base, tile_row0, lane);
   values.load(base + Shared::kVOffset, tile_row0, lane);
-  float dk[kM][kDim / 8][4] = {}, dv[kM][kDim / 8][4] = {}, dot[kM][2] = {};
   // The first query row that sees one of the warp's keys.
   const int warp_first_row = (first_key + tile_row0 - args.first_key) * static_cast<int>(args.group.divisor);
   const auto to_own_gates = [&] {  // from the last key's gate to each key's own
@@ -448,8 +697,7 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
       POWER_UNROLL
       for (int half = 0; half < 2; ++half) {
         const int key = first_key + tile_row0 + 16 * m + 8 * half + lane / 4;
-        const float gate = exp2_approx(-key_log2_gate(args, gates, key, last_key));
-        const float factor = key < gates.segment[last_key] ? 0.0f : gate;
+        const float factor = own_gate(key);
         dot[m][half] *= factor;
         POWER_UNROLL
         for (int c = 0; c < kDim / 8; ++c) {
@@ -470,28 +718,35 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
         args.gated ? (other_segment ? 0.0f : exp2_approx(difference(block_sum, reference))) : 1.0f;
     if (step + 1 < count) load_stage(step + 1);
     cp_async_commit();
-    const uint32_t q_tile = base + Shared::kStageOffset + step % Tile::kStages * Shared::kStageBytes;
+    const int slot = step % Tile::kStages;
+    const uint32_t q_tile = stages + slot * Shared::kStageBytes;
     const uint32_t dy_tile = q_tile + Image<kDim>::kBlockBytes;
-    const RowColumns& stage = columns[step % Tile::kStages];
+    const RowColumns& stage = columns[slot];
     const int row0 = first_row_of(step);
     if (step == clear_count && !mild) to_own_gates();
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+    constexpr int kQueries = kDim == 64 && kDegree == 2 ? 16 : Tile::kQueries;  // ptxas spills more for these
+#else
     constexpr int kQueries = Tile::kQueries;
+#endif
     POWER_ROLLED
     for (int query0 = 0; query0 < kBlockRows; query0 += kQueries) {
+      // Offsets into the tiles are cheaper to compute again than to keep through the loops.
+      const int part_lane = again(thread) % 32;
       if (step < clear_count) {
         accumulate_dkdv<kDim, kDegree, Masking::kNone, kQueries>(dk, dv, dot, keys, values, args, gates, last_key,
                                                                  q_tile, dy_tile, stage, block_factor, row0, query0,
-                                                                 tile_row0, first_key, lane);
+                                                                 tile_row0, first_key, part_lane);
       } else if (row0 + query0 + kQueries <= warp_first_row) {
         continue;  // all masked
       } else if (mild) {
         accumulate_dkdv<kDim, kDegree, Masking::kShare, kQueries>(dk, dv, dot, keys, values, args, gates, last_key,
                                                                   q_tile, dy_tile, stage, block_factor, row0, query0,
-                                                                  tile_row0, first_key, lane);
+                                                                  tile_row0, first_key, part_lane);
       } else {
         accumulate_dkdv<kDim, kDegree, Masking::kExact, kQueries>(dk, dv, dot, keys, values, args, gates, last_key,
                                                                   q_tile, dy_tile, stage, 1.0f, row0, query0, tile_row0,
-                                                                  first_key, lane);
+                                                                  first_key, part_lane);
       }
     }
   }
@@ -511,7 +766,7 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
       dk_factor[m][half] = static_cast<float>(args.degree);
       dot[m][half] += shuffle_xor(dot[m][half], 1);
       dot[m][half] += shuffle_xor(dot[m][half], 2);
-      if (args.gated && lane % 4 == 0 && key < args.keys) {
+      if (args.gated && lane % 4 == 0 && key < key_end) {
         args.key_dot[int64_t{head.head} * args.keys + key] = dot[m][half];
       }
     }
@@ -520,18 +775,21 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
                          const StridedView& out) {
     store_rows<kDim>(c, factor, shared + tile_offset, tile_row0,
                      const_cast<uint16_t*>(out.data) + head.batch * out.batch + head.kv_head * out.head, out.token, 0,
-                     FastDivisor(), first_key + tile_row0, args.keys, args.head_dim, lane);
+                     FastDivisor(), first_key + tile_row0, key_end, args.head_dim, lane);
   };
   store(dv, one, Shared::kVOffset, args.dv);
   store(dk, dk_factor, 0, args.dk);
 }
 
 template <int kDim, int kDegree>
-void run_power_attention_bwd_dkdv(const AttentionArgs& args, void* stream) {
+void run_power_attention_bwd_dkdv(AttentionArgs args, void* stream) {
   using Tile = KeyTile<kDim>;
-  const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.keys, Tile::kRows));
+  using Shared = KeyGradientShared<kDim>;
+  const int key_tiles = ceil_div(args.chunk < args.keys ? args.chunk : args.keys, Tile::kRows);
+  args.key_tiles = FastDivisor(key_tiles);
+  const dim3 grid(args.batch * args.kv_heads.divisor, key_tiles * args.chunks);
   launch(power_attention_bwd_dkdv_kernel<kDim, kDegree>, "power_attention_bwd_dkdv_kernel", grid, Tile::kThreads,
-         KeyGradientShared<kDim>::kBytes, stream, args);
+         args.dstates.images != nullptr ? Shared::kChunkedBytes : Shared::kBytes, stream, args);
 }
 
 }  // namespace power::kernels

@@ -18,10 +18,9 @@ struct QueryTile {
   static constexpr int kBackwardKeys = 16;
   static constexpr int kForwardBlocks = kDim == 128 ? 1 : 2;
   static constexpr int kBackwardBlocks = kDim == 128 ? 1 : 2;
-  static constexpr bool kForwardRowsInRegisters = true;
-  static constexpr bool kBackwardRowsInRegisters = true;
-  // At head dim 128 the rows share the stages' memory, so that a block fits the 99 KB of sm_86 and sm_89.
-  static constexpr bool kRowsOverlayStages = kDim > 64;
+  // At head dim 128 dY shares the stages' memory, so that a block of the quadratic form fits the 99 KB of sm_86 and
+  // sm_89.
+  static constexpr bool kGradientOverlaysStages = kDim > 64;
 };
 
 // dk and dv: keys stay, 64 query rows a stage.
@@ -33,8 +32,19 @@ struct KeyTile {
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kStages = 2;
   static constexpr int kQueries = 32;  // whose scores a warp holds at once
-  static constexpr bool kKeysInRegisters = false;
   static constexpr int kBlocks = 2;
+};
+
+// Sums of a chunk: a warp holds a unit of the state, 64 products (degree 2) or 16 dimensions (degree 1) by kColumns.
+template <int kDim, int kDegree>
+struct ChunkSumsTile {
+  static constexpr int kM = kDegree == 2 ? 4 : 1;
+  static constexpr int kColumns = kDegree == 2 && kDim > 64 ? 64 : kDim;
+  static constexpr int kUnitWarps = kDegree == 1 ? kDim / 16 : kDim == 64 ? 9 : kDim == 32 ? 5 : 8;
+  static constexpr int kWarps = kDegree == 2 ? kUnitWarps + 1 : kUnitWarps;  // one more for the key products
+  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kLoadThreads = kThreads >= 256 ? 256 : kThreads >= 128 ? 128 : 64;
+  static constexpr int kStages = 3;
 };
 
 }  // namespace power::kernels

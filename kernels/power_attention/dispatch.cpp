@@ -1,22 +1,34 @@
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/power_attention/bwd.h"
+#include "kernels/power_attention/chunk_sums.h"
 #include "kernels/power_attention/fwd.h"
 #include "kernels/power_attention/power_attention.h"
 #include "kernels/power_attention/rows.h"
+#include "kernels/power_attention/state_scan.h"
+#include "kernels/power_attention/state_shape.h"
 #include "kernels/power_attention/supported.h"
 
 namespace power::kernels {
 namespace {
 
-using Launcher = void (*)(const AttentionArgs&, void*);
+using Launcher = void (*)(AttentionArgs, void*);
+using ChunkLauncher = void (*)(const AttentionArgs&, int first, int end, void*);
+using ScanLauncher = void (*)(const AttentionArgs&, const PublicStates&, void*);
 
 struct CompiledKernels {
   int head_dim, degree;
   Launcher forward, backward_dq, backward_dkdv;
+};
+
+struct CompiledStateKernels {
+  int head_dim, degree;
+  ChunkLauncher chunk_states, chunk_dstates;
+  ScanLauncher scan, reverse_scan;
 };
 
 #define POWER_ROW(head_dim, degree)                                                                           \
@@ -24,6 +36,14 @@ struct CompiledKernels {
    run_power_attention_bwd_dkdv<head_dim, degree>},
 #define POWER_ROWS(head_dim) POWER_ATTENTION_DEGREES(POWER_ROW, head_dim)
 constexpr CompiledKernels kCompiled[] = {POWER_ATTENTION_HEAD_DIMS(POWER_ROWS)};
+#undef POWER_ROWS
+#undef POWER_ROW
+
+#define POWER_ROW(head_dim, degree)                                                                   \
+  {head_dim, degree, run_chunk_states<head_dim, degree>, run_chunk_dstates<head_dim, degree>, \
+   run_state_scan<head_dim, degree>, run_dstate_scan<head_dim, degree>},
+#define POWER_ROWS(head_dim) POWER_ATTENTION_STATE_DEGREES(POWER_ROW, head_dim)
+constexpr CompiledStateKernels kCompiledStates[] = {POWER_ATTENTION_HEAD_DIMS(POWER_ROWS)};
 #undef POWER_ROWS
 #undef POWER_ROW
 
@@ -39,6 +59,14 @@ const CompiledKernels* find_kernels(int head_dim, int degree) {
   return found;
 }
 
+const CompiledStateKernels* find_state_kernels(const AttentionShape& shape) {
+  const CompiledKernels* kernels = find_kernels(shape.head_dim, shape.degree);
+  for (const CompiledStateKernels& states : kCompiledStates) {
+    if (kernels != nullptr && states.head_dim == kernels->head_dim && states.degree == shape.degree) return &states;
+  }
+  return nullptr;
+}
+
 bool any_degree(const AttentionShape& shape) {
   const CompiledKernels* kernels = find_kernels(shape.head_dim, shape.degree);
   return kernels != nullptr && kernels->degree == kAnyDegree;
@@ -46,6 +74,8 @@ bool any_degree(const AttentionShape& shape) {
 
 int64_t heads_of(const AttentionShape& shape) { return int64_t{shape.batch} * shape.kv_heads; }
 int64_t rows_of(const AttentionShape& shape) { return int64_t{shape.query_len} * shape.group; }
+int chunk_of(const AttentionShape& shape) { return shape.chunk > 0 ? shape.chunk : std::max(shape.key_len, 1); }
+int chunks_of(const AttentionShape& shape) { return std::max(ceil_div(shape.key_len, chunk_of(shape)), 1); }
 int64_t padded(int64_t n) { return round_up<int64_t>(n, kGateTile); }
 
 // Hands out 256-byte aligned pieces of a workspace; with a null base it only measures.
@@ -71,12 +101,40 @@ void take_gates(AttentionArgs& args, Workspace& workspace, const AttentionShape&
   args.gates = {workspace.take<FloatPair>(count), workspace.take<int>(count), workspace.take<float>(count)};
 }
 
-void take_forward(AttentionArgs& args, Workspace& workspace, const AttentionShape& shape, bool gated) {
-  take_gates(args, workspace, shape, gated);
-  if (any_degree(shape)) args.key_max = workspace.take<float>(heads_of(shape));
+int64_t image_elements(const AttentionShape& shape, int dim) {
+  return heads_of(shape) * chunks_of(shape) * image_blocks(dim, shape.head_dim, shape.degree) * block_elements(dim);
 }
 
-void take_backward(AttentionArgs& args, Workspace& workspace, const AttentionShape& shape, bool gated) {
+int64_t key_elements(const AttentionShape& shape, int dim) {
+  return heads_of(shape) * chunks_of(shape) * key_products(dim, shape.degree);
+}
+
+void take_states(StateArrays& states, Workspace& workspace, const AttentionShape& shape) {
+  const CompiledStateKernels* kernels = find_state_kernels(shape);
+  if (kernels == nullptr) return;  // refused later, with the reason
+  states.images = workspace.take<uint16_t>(image_elements(shape, kernels->head_dim));
+  states.keys = workspace.take<float>(key_elements(shape, kernels->head_dim));
+}
+
+bool reads_states(const AttentionShape& shape, const State& initial) {
+  return chunks_of(shape) > 1 || initial.state != nullptr;
+}
+
+void take_forward(AttentionArgs& args, Workspace& workspace, const ForwardParams& params) {
+  const AttentionShape& shape = params.shape;
+  take_gates(args, workspace, shape, params.log_g.data != nullptr);
+  if (any_degree(shape)) args.key_max = workspace.take<float>(heads_of(shape));
+  if (params.states != nullptr) {
+    Workspace saved(params.states);
+    take_states(args.states, saved, shape);
+  } else if (reads_states(shape, params.initial) || params.final.state != nullptr) {
+    take_states(args.states, workspace, shape);
+  }
+}
+
+void take_backward(AttentionArgs& args, Workspace& workspace, const BackwardParams& params) {
+  const AttentionShape& shape = params.shape;
+  const bool gated = params.log_g.data != nullptr;
   take_gates(args, workspace, shape, gated);
   const int64_t rows = heads_of(shape) * padded(rows_of(shape));
   args.row_weight = workspace.take<float>(rows);
@@ -88,6 +146,20 @@ void take_backward(AttentionArgs& args, Workspace& workspace, const AttentionSha
   if (shape.normalize == Normalize::kLayer) {
     args.dy_rows = workspace.take<uint16_t>(heads_of(shape) * rows_of(shape) * shape.head_dim);
   }
+  if (params.states != nullptr) {
+    Workspace saved(const_cast<void*>(params.states));
+    take_states(args.states, saved, shape);
+  } else if (reads_states(shape, params.initial)) {
+    take_states(args.states, workspace, shape);
+  }
+  if (!reads_states(shape, params.initial) && params.dfinal.state == nullptr) return;
+  take_states(args.dstates, workspace, shape);
+  if (!gated) return;
+  const CompiledStateKernels* kernels = find_state_kernels(shape);
+  if (kernels == nullptr) return;
+  args.state_dot_parts = state_dot_parts(kernels->head_dim, shape.head_dim, shape.degree);
+  args.state_dot = workspace.take<float>(heads_of(shape) * chunks_of(shape) * args.state_dot_parts);
+  args.key_state_dot = workspace.take<float>(heads_of(shape) * shape.key_len);
 }
 
 void require(bool condition, const std::string& message) {
@@ -115,6 +187,12 @@ AttentionArgs common_args(const AttentionShape& shape, const GateView& log_g) {
   args.first_key = shape.key_len - shape.query_len;
   args.head_dim = shape.head_dim;
   args.degree = shape.degree;
+  args.chunk = chunk_of(shape);
+  args.chunks = chunks_of(shape);
+  args.first_query_chunk = args.first_key / args.chunk;
+  if (const CompiledStateKernels* kernels = find_state_kernels(shape)) {
+    args.state_tiles = state_tiles(kernels->head_dim, shape.head_dim, shape.degree);
+  }
   args.scale_power = static_cast<float>(std::pow(shape.scale, shape.degree));
   args.normalize = shape.normalize;
   args.gated = log_g.data != nullptr;
@@ -159,9 +237,18 @@ const char* unsupported_reason(const AttentionShape& shape) {
   if (rows_of(shape) > (int64_t{1} << 30) || int64_t{shape.key_len} > (int64_t{1} << 30)) {
     return say("more than 2^30 query rows of a kv head, or keys");
   }
-  // Tiles are counted in the grid's y dimension, which ends at 65535.
-  if (ceil_div<int64_t>(rows_of(shape), 32) > 65535) {
-    return say("query_len * group = ", rows_of(shape), " is more than ", int64_t{65535} * 32);
+  if (shape.chunk < 0 || shape.chunk % kGateTile != 0) {
+    return say("chunk=", shape.chunk, " must be a multiple of ", kGateTile, " or 0");
+  }
+  if (chunks_of(shape) > 1 && find_state_kernels(shape) == nullptr) {
+    return say("no chunked kernel for degree=", shape.degree, ", it must be 1 or 2");
+  }
+  // Tiles of 128 query rows or 64 keys are counted in the grid's y dimension, which ends at 65535.
+  const int64_t row_tiles = ceil_div<int64_t>(int64_t{chunk_of(shape)} * shape.group, 128);
+  const int64_t key_tiles = ceil_div<int64_t>(chunk_of(shape), 64);
+  if (chunks_of(shape) * std::max(row_tiles, key_tiles) > 65535) {
+    return say("key_len=", shape.key_len, " in chunks of ", chunk_of(shape), " with group=", shape.group,
+               " makes more than 65535 tiles");
   }
   return nullptr;
 }
@@ -170,41 +257,77 @@ size_t row_stats_floats(const AttentionShape& shape) {
   return heads_of(shape) * rows_of(shape) * (any_degree(shape) ? 2 : 1);
 }
 
-size_t forward_workspace_bytes(const AttentionShape& shape, bool gated) {
-  AttentionArgs args{};
+size_t saved_states_bytes(const AttentionShape& shape, bool has_initial) {
+  if (chunks_of(shape) == 1 && !has_initial) return 0;
   Workspace workspace(nullptr);
-  take_forward(args, workspace, shape, gated);
+  StateArrays states;
+  take_states(states, workspace, shape);
   return workspace.used();
 }
 
-size_t backward_workspace_bytes(const AttentionShape& shape, bool gated) {
+size_t forward_workspace_bytes(const ForwardParams& params) {
   AttentionArgs args{};
   Workspace workspace(nullptr);
-  take_backward(args, workspace, shape, gated);
+  take_forward(args, workspace, params);
   return workspace.used();
 }
+
+size_t backward_workspace_bytes(const BackwardParams& params) {
+  AttentionArgs args{};
+  Workspace workspace(nullptr);
+  take_backward(args, workspace, params);
+  return workspace.used();
+}
+
+namespace {
+
+void check_state(const AttentionShape& shape, const State& state, const char* name) {
+  require((state.state == nullptr) == (state.key_sum == nullptr),
+          std::string(name) + " needs both the state and the key sum");
+  require(state.state == nullptr || find_state_kernels(shape) != nullptr,
+          std::string(name) + " needs degree 1 or 2, found " + std::to_string(shape.degree));
+}
+
+// The state before each chunk and, where asked for, the one after the last.
+void make_states(AttentionArgs args, const AttentionShape& shape, const State& initial, const State& final,
+                 void* stream) {
+  const CompiledStateKernels* kernels = find_state_kernels(shape);
+  args.has_final = final.state != nullptr;
+  kernels->chunk_states(args, 0, args.has_final ? args.chunks : args.chunks - 1, stream);
+  kernels->scan(args, {initial.state, initial.key_sum, final.state, final.key_sum}, stream);
+}
+
+}  // namespace
 
 void power_attention_forward(const ForwardParams& params) {
   AttentionArgs args = common_args(params.shape, params.log_g);
   if (empty(params.shape)) return;
+  check_state(params.shape, params.initial, "initial");
+  check_state(params.shape, params.final, "final");
   args.q = strided(params.q, "q");
   args.k = strided(params.k, "k");
   args.v = strided(params.v, "v");
   args.y = strided(params.y, "y");
   args.l = params.l;
+  args.has_initial = params.initial.state != nullptr;
   set_row_stats(args, params.shape, params.row_stats);
   Workspace workspace(params.workspace);
-  take_forward(args, workspace, params.shape, args.gated);
+  take_forward(args, workspace, params);
   require(workspace.used() == 0 || params.workspace != nullptr, "workspace is null");
   const CompiledKernels* kernels = find_kernels(params.shape.head_dim, params.shape.degree);
   if (args.gated) run_gate_sums(args, params.stream);
   if (kernels->degree == kAnyDegree) run_key_max(args, params.stream);
+  if (args.states.images != nullptr) make_states(args, params.shape, params.initial, params.final, params.stream);
   kernels->forward(args, params.stream);
 }
 
 void power_attention_backward(const BackwardParams& params) {
   AttentionArgs args = common_args(params.shape, params.log_g);
   require(!empty(params.shape), "the backward pass needs at least one query; zero the gradients instead");
+  check_state(params.shape, params.initial, "initial");
+  check_state(params.shape, params.dfinal, "dfinal");
+  require(params.dinitial.state == nullptr || params.initial.state != nullptr,
+          "dinitial is asked for and there is no initial state");
   args.q = strided(params.q, "q");
   args.k = strided(params.k, "k");
   args.v = strided(params.v, "v");
@@ -218,18 +341,31 @@ void power_attention_backward(const BackwardParams& params) {
   args.dlog_g_batch = params.dlog_g_batch;
   args.dlog_g_token = params.dlog_g_token;
   args.dlog_g_head = params.dlog_g_head;
+  args.has_initial = params.initial.state != nullptr;
+  args.has_final = params.dfinal.state != nullptr;
   set_row_stats(args, params.shape, const_cast<float*>(params.row_stats));
   Workspace workspace(params.workspace);
-  take_backward(args, workspace, params.shape, args.gated);
+  take_backward(args, workspace, params);
   require(params.workspace != nullptr, "workspace is null");
   const CompiledKernels* kernels = find_kernels(params.shape.head_dim, params.shape.degree);
   if (args.gated) run_gate_sums(args, params.stream);
+  if (args.states.images != nullptr && params.states == nullptr) {
+    make_states(args, params.shape, params.initial, {}, params.stream);
+  }
   run_backward_rows(args, params.stream);
   if (args.normalize == Normalize::kLayer) {  // the gradient kernels see dY' in place of dY
     const int64_t head = params.shape.head_dim, token = head * params.shape.kv_heads * params.shape.group;
     args.dy = {args.dy_rows, token * params.shape.query_len, token, head};
   }
   kernels->backward_dq(args, params.stream);
+  if (args.dstates.images != nullptr) {
+    const CompiledStateKernels* states = find_state_kernels(params.shape);
+    const int first = std::max(args.first_query_chunk, args.has_initial ? 0 : 1);
+    states->chunk_dstates(args, first, args.chunks, params.stream);
+    states->reverse_scan(
+        args, {params.dfinal.state, params.dfinal.key_sum, params.dinitial.state, params.dinitial.key_sum},
+        params.stream);
+  }
   kernels->backward_dkdv(args, params.stream);
   if (args.gated) run_gate_gradient(args, params.stream);
 }

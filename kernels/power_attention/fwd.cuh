@@ -3,7 +3,7 @@
 #include "kernels/common/launch.h"
 #include "kernels/power_attention/config.h"
 #include "kernels/power_attention/fwd.h"
-#include "kernels/power_attention/attention_tile.cuh"
+#include "kernels/power_attention/state.cuh"
 #include "kernels/power_attention/supported.h"
 
 namespace power::kernels {
@@ -14,11 +14,10 @@ struct ForwardShared {
   static constexpr int kStageBytes = 2 * Image<kDim>::kBlockBytes;  // K, V
   static constexpr int kRowBytes = Tile::kRows / kBlockRows * Image<kDim>::kBlockBytes;
   static constexpr int kStagesBytes = Tile::kStages * kStageBytes;
-  static constexpr int kRowOffset = Tile::kRowsOverlayStages ? 0 : kStagesBytes;
-  static constexpr int kFactorOffset = Tile::kRowsOverlayStages ? kStagesBytes : kStagesBytes + kRowBytes;
+  static constexpr int kRowOffset = kStagesBytes;
+  static constexpr int kFactorOffset = kStagesBytes + kRowBytes;
   static constexpr int kGateOffset = kFactorOffset + Tile::kStages * kBlockRows * 4;
   static constexpr int kBytes = kGateOffset + static_cast<int>(sizeof(RowGates<Tile::kRows>));
-  static_assert(kRowBytes <= kStagesBytes);
 };
 
 // n += P V and l += sum P for kKeys keys key0.. of a stage, P = s u with u from power_weight.
@@ -146,6 +145,93 @@ POWER_DEVICE float center_row(float (&n)[kDim / 8][4], int half, int head_dim, f
   return scale_power < 0.0f ? -r : r;
 }
 
+// l += q^T Z q, columns summed by the lane that holds them, for the block with rows 64*part.. of one part of Z.
+template <int kDim, int kM>
+POWER_DEVICE void accumulate_key_products(float (&l)[kM][2], const uint32_t (&q)[kM][kDim / 16][4], uint32_t block,
+                                          int part, int lane) {
+  constexpr int kParts = dimension_blocks(kDim), kSteps = kDim / 16 / kParts;
+  POWER_UNROLL
+  for (int p = 0; p < kParts; ++p) {
+    if (part != p) continue;
+    POWER_UNROLL
+    for (int n = 0; n < kDim / 16; ++n) {
+      float product[kM][2][4] = {};
+      POWER_UNROLL
+      for (int k = 0; k < kSteps; ++k) {
+        uint32_t b[4];
+        load_b_mnmajor<kDim>(b, block, 16 * k, n, lane);
+        POWER_UNROLL
+        for (int m = 0; m < kM; ++m) {
+          mma_m16n8k16_bf16(product[m][0], q[m][p * kSteps + k], b[0], b[1]);
+          mma_m16n8k16_bf16(product[m][1], q[m][p * kSteps + k], b[2], b[3]);
+        }
+      }
+      POWER_UNROLL
+      for (int m = 0; m < kM; ++m) {
+        POWER_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          POWER_UNROLL
+          for (int j = 0; j < 2; ++j) {
+            const uint32_t pair = pair_of(q, m, 2 * n + j, half);
+            l[m][half] = fmaf(product[m][j][2 * half], bf16_low(pair), l[m][half]);
+            l[m][half] = fmaf(product[m][j][2 * half + 1], bf16_high(pair), l[m][half]);
+          }
+        }
+      }
+    }
+  }
+}
+
+// n and l of the keys before the chunk, relative to the gates before it. `tail` starts the copies that follow.
+template <int kDim, int kDegree, int kThreads, int kM, class Tail>
+POWER_DEVICE void accumulate_state_output(float (&n)[kM][kDim / 8][4], float (&l)[kM][2],
+                                          const RowOperand<kDim, kM, true>& q, const AttentionArgs& args, int head,
+                                          const Chunk& chunk, uint32_t stages, const uint8_t* q_tile, int tile_row0,
+                                          int thread, const Tail& tail) {
+  const int lane = thread % 32;
+  const uint16_t* image = state_image<kDim, kDegree>(args, args.states, head, chunk.index);
+  const int blocks = image_blocks(kDim, args.head_dim, kDegree);
+  if constexpr (kDegree == 1) {
+    stream_state<kDim, kThreads>(
+        stages, image, blocks, thread,
+        [&](int block, uint32_t address) { multiply_dimensions<kDim>(n, q, address, block, lane); }, tail);
+    const float* z = state_keys<kDim, kDegree>(args, args.states, head, chunk.index);
+    POWER_UNROLL
+    for (int c = 0; c < kDim / 8; ++c) {
+      const float z0 = z[8 * c + 2 * (lane % 4)], z1 = z[8 * c + 2 * (lane % 4) + 1];
+      POWER_UNROLL
+      for (int m = 0; m < kM; ++m) {
+        POWER_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          const uint32_t pair = pair_of(q.fragment, m, c, half);
+          l[m][half] = fmaf(bf16_low(pair), z0, fmaf(bf16_high(pair), z1, l[m][half]));
+        }
+      }
+    }
+  } else {
+    TileWalk walk;
+    uint32_t rotated[4][kM][2], inner[kM][2];
+    stream_state<kDim, kThreads>(
+        stages, image, blocks, thread,
+        [&](int block, uint32_t address) {
+          if (block >= args.state_tiles) {
+            const int part = (block - args.state_tiles) % dimension_blocks(kDim);
+            return accumulate_key_products<kDim>(l, q.fragment, address, part, lane);
+          }
+          load_pairs<kDim>(inner, q_tile, tile_row0, walk.inner, lane);
+          POWER_UNROLL
+          for (int x = 0; x < 4; ++x) {
+            if (walk.inner == walk.outer) rotate_pairs<kM>(rotated[x], inner, x);
+            uint32_t phi[kM][1][4];
+            phi_fragment<kM>(phi, rotated[x], inner);
+            multiply_mnmajor<kDim>(n, phi, address, 16 * x, lane);
+          }
+          walk.next(args.head_dim / kPhiBlock);
+        },
+        tail);
+  }
+}
+
 template <int kDim, int kDegree>
 __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kForwardBlocks)
     power_attention_fwd_kernel(const __grid_constant__ AttentionArgs args) {
@@ -159,21 +245,38 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   const HeadIndex head(args, blockIdx.x);
   const GateArrays gates = head.gates(args);
-  const int row0 = static_cast<int>(gridDim.y - 1 - blockIdx.y) * Tile::kRows;
+  const int tile_index = static_cast<int>(gridDim.y - 1 - blockIdx.y), chunk_offset = divide(tile_index, args.row_tiles);
+  const Chunk chunk(args, args.first_query_chunk + chunk_offset);
+  const int tile_of_chunk = tile_index - chunk_offset * static_cast<int>(args.row_tiles.divisor);
+  const int row0 = chunk.first_row + tile_of_chunk * Tile::kRows;
+  if (row0 >= chunk.end_row) return;
   const int warp_row0 = row0 + 16 * kM * warp;
   const int first_token = token_of_row(args, row0);
-  const int row_end = row0 + Tile::kRows < args.rows ? row0 + Tile::kRows : args.rows;
+  const int row_end = row0 + Tile::kRows < chunk.end_row ? row0 + Tile::kRows : chunk.end_row;
   const int last_token = token_of_row(args, row_end - 1);
   const RowView k_view = head.keys(args.k), v_view = head.keys(args.v);
   const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
-  const int first_segment = args.gated ? gates.segment[first_token] : 0;
+  const int first_segment = args.gated ? gates.segment[first_token] : -1;
 
-  const KeyBlocks blocks = find_key_blocks<kThreads>(args, gates, first_token, last_token, thread);
+  const KeyBlocks blocks =
+      find_key_blocks<kThreads>(args, gates, chunk.first_key / kBlockRows, first_token, last_token, thread);
   const bool mild = gates_are_mild(args, gates, first_token, blocks.end * kBlockRows - 1);
+  bool with_state = false;
+  float state_factor = 1.0f;
+  if constexpr (kDegree != kAnyDegree) {
+    with_state = chunk.has_state(args) && first_segment < chunk.first_key;
+    if (with_state && args.gated) {
+      state_factor = exp2_approx(difference(reference, chunk.gates_before(gates)));
+      with_state = state_factor != 0.0f;
+    }
+  }
 
+  // Blocks alternate between two stages; those of the state come before those of the keys.
+  static_assert(Tile::kStages == 2);
+  const auto stage_of = [&](int block) { return (block - blocks.begin) % 2; };
   FloatPair block_sum = reference;  // c at the end of the block in flight
   auto load_stage = [&](int block) {
-    const int stage = block % Tile::kStages;
+    const int stage = stage_of(block);
     const uint32_t tile = base + stage * Shared::kStageBytes;
     load_tokens_async<kDim, kBlockRows, kThreads>(tile, k_view, block * kBlockRows, args.keys, args.head_dim, thread);
     load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, block * kBlockRows,
@@ -184,29 +287,44 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   };
 
   load_tile_async<kDim, Tile::kRows, kThreads>(base + Shared::kRowOffset, head.rows(args.q, args), args.group, row0,
-                                               args.rows, args.head_dim, thread);
-  rows.load(args, gates, reference, row0, thread);
+                                               row_end, args.head_dim, thread);
+  rows.load(args, gates, reference, row0, row_end, thread);
   if (!args.gated) {
     for (int i = thread; i < Tile::kStages * kBlockRows; i += kThreads) factors[i] = 1.0f;
   }
-  if constexpr (!Tile::kRowsOverlayStages) load_stage(blocks.begin);
+  if (with_state) {
+    load_first_pair<kDim, kDegree, kThreads>(base, args, args.states, head.head, chunk.index, thread);
+  } else {
+    load_stage(blocks.begin);
+  }
   cp_async_commit();
   cp_async_wait<0>();
   sync_block();
-  static_assert(Tile::kForwardRowsInRegisters || !Tile::kRowsOverlayStages);
-  RowOperand<kDim, kM, Tile::kForwardRowsInRegisters> q;
+  RowOperand<kDim, kM, true> q;
   q.load(base + Shared::kRowOffset, 16 * kM * warp, lane);
   float row_scale[kM][2] = {};
   if constexpr (kDegree == kAnyDegree) {
     find_row_scale<kDim>(row_scale, base + Shared::kRowOffset, 16 * kM * warp, args.key_max[head.head], lane);
   }
-  if constexpr (Tile::kRowsOverlayStages) {
-    sync_block();
-    load_stage(blocks.begin);
-    cp_async_commit();
-  }
 
   float n[kM][kDim / 8][4] = {}, l[kM][2] = {};
+  if constexpr (kDegree != kAnyDegree) {
+    if (with_state) {
+      accumulate_state_output<kDim, kDegree, kThreads>(n, l, q, args, head.head, chunk, base,
+                                                       shared + Shared::kRowOffset, 16 * kM * warp, thread,
+                                                       [&] { load_stage(blocks.begin); });
+      POWER_UNROLL
+      for (int m = 0; m < kM; ++m) {
+        POWER_UNROLL
+        for (int half = 0; half < 2; ++half) l[m][half] *= state_factor;
+        POWER_UNROLL
+        for (int c = 0; c < kDim / 8; ++c) {
+          POWER_UNROLL
+          for (int i = 0; i < 4; ++i) n[m][c][i] *= state_factor;
+        }
+      }
+    }
+  }
   const int warp_last_token = rows.token[16 * kM * (warp + 1) - 1];
   const auto to_own_gates = [&] {  // from the first token's gate to each row's own
     if (!args.gated) return;
@@ -232,7 +350,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
         args.gated ? (other_segment ? 0.0f : exp2_approx(difference(reference, block_sum))) : 1.0f;
     if (block + 1 < blocks.end) load_stage(block + 1);
     cp_async_commit();
-    const int stage = block % Tile::kStages, first_key = block * kBlockRows;
+    const int stage = stage_of(block), first_key = block * kBlockRows;
     const uint32_t k_tile = base + stage * Shared::kStageBytes, v_tile = k_tile + Image<kDim>::kBlockBytes;
     const float* stage_factors = factors + stage * kBlockRows;
     constexpr int kKeys = Tile::kForwardKeys;
@@ -273,7 +391,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
         r[m][half] = unit;
       }
       const int row = warp_row0 + 16 * m + 8 * half + lane / 4;
-      if (lane % 4 == 0 && row < args.rows) {
+      if (lane % 4 == 0 && row < row_end) {
         const int64_t index = int64_t{head.head} * args.rows + row;
         args.inverse[index] = r[m][half];
         if constexpr (kDegree == kAnyDegree) args.row_scale[index] = row_scale[m][half];
@@ -281,18 +399,19 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
       }
     }
   }
-  if constexpr (Tile::kRowsOverlayStages) sync_block();  // other warps may still read the last stage
   const StridedView& y = args.y;
   uint16_t* out =
       const_cast<uint16_t*>(y.data) + head.batch * y.batch + int64_t{head.kv_head} * args.group.divisor * y.head;
   store_rows<kDim>(n, r, shared + Shared::kRowOffset, 16 * kM * warp, out, y.token, y.head, args.group, warp_row0,
-                   args.rows, args.head_dim, lane);
+                   row_end, args.head_dim, lane);
 }
 
 template <int kDim, int kDegree>
-void run_power_attention_fwd(const AttentionArgs& args, void* stream) {
+void run_power_attention_fwd(AttentionArgs args, void* stream) {
   using Tile = QueryTile<kDim>;
-  const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.rows, Tile::kRows));
+  const int row_tiles = ceil_div(most_rows_of_chunk(args), Tile::kRows);
+  args.row_tiles = FastDivisor(row_tiles);
+  const dim3 grid(args.batch * args.kv_heads.divisor, row_tiles * (args.chunks - args.first_query_chunk));
   launch(power_attention_fwd_kernel<kDim, kDegree>, "power_attention_fwd_kernel", grid, Tile::kThreads,
          ForwardShared<kDim>::kBytes, stream, args);
 }

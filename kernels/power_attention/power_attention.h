@@ -29,6 +29,15 @@ struct AttentionShape {
   int degree = 2;
   double scale = 0;  // inside the power
   Normalize normalize = Normalize::kSum;
+  // Keys of a chunk, a multiple of 64: inside a chunk all pairs, before it a state. 0: one chunk, the quadratic form.
+  int chunk = 0;
+};
+
+// A state and its key sum, or their gradients: layout sym-lex/1 (docs/operator.md), float32, contiguous (batch, kv head,
+// F, element) and (batch, kv head, F). Both null where there is none. Degrees 1 and 2.
+struct State {
+  float* state = nullptr;
+  float* key_sum = nullptr;
 };
 
 // Natural log of the gates (batch, token, head), float32; data == nullptr means no gates. A value of -inf, or so small
@@ -43,10 +52,13 @@ struct ForwardParams {
   AttentionShape shape;
   TensorView q, k, v;
   GateView log_g;
+  State initial;               // before the first key
+  State final;                 // written where not null: after the last key
+  void* states = nullptr;      // written where not null: saved_states_bytes(), spares the backward pass their making
   TensorView y;                // written
   float* row_stats = nullptr;  // written, row_stats_floats() values that the backward pass reads
   float* l = nullptr;          // written where not null: l_i = sum_j w_ij, (batch, kv head, token, head in group)
-  void* workspace = nullptr;   // forward_workspace_bytes()
+  void* workspace = nullptr;   // forward_workspace_bytes(), which looks at all other members
   void* stream = nullptr;      // cudaStream_t
 };
 
@@ -54,9 +66,13 @@ struct BackwardParams {
   AttentionShape shape;
   TensorView q, k, v;
   GateView log_g;
+  State initial;
+  const void* states = nullptr;  // of the forward pass; null: made again
   TensorView y, dy;
+  State dfinal;  // gradient of the final state
   const float* row_stats = nullptr;
   TensorView dq, dk, dv;    // written
+  State dinitial;           // written where not null
   float* dlog_g = nullptr;  // written where log_g is given; strides as below
   int64_t dlog_g_batch = 0, dlog_g_token = 0, dlog_g_head = 0;
   void* workspace = nullptr;  // backward_workspace_bytes()
@@ -67,11 +83,12 @@ struct BackwardParams {
 const char* unsupported_reason(const AttentionShape& shape);
 
 size_t row_stats_floats(const AttentionShape& shape);
-size_t forward_workspace_bytes(const AttentionShape& shape, bool gated);
-size_t backward_workspace_bytes(const AttentionShape& shape, bool gated);
+size_t saved_states_bytes(const AttentionShape& shape, bool has_initial);
+size_t forward_workspace_bytes(const ForwardParams& params);
+size_t backward_workspace_bytes(const BackwardParams& params);
 
-// The quadratic form: all pairs, no T x T storage. Deterministic. Throws std::invalid_argument for bad arguments and
-// std::runtime_error where a launch fails.
+// Nothing of size T x T is stored. Deterministic. Throws std::invalid_argument for bad arguments and std::runtime_error
+// where a launch fails.
 void power_attention_forward(const ForwardParams& params);
 void power_attention_backward(const BackwardParams& params);
 

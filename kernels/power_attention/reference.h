@@ -12,11 +12,15 @@ namespace power::kernels {
 struct ReferenceInputs {
   AttentionShape shape;
   std::vector<double> q, k, v, log_g, dy;
+  std::vector<double> initial_state, initial_key_sum;  // (B,H,F,D), (B,H,F), or empty
+  std::vector<double> dfinal_state, dfinal_key_sum;    // where want_final and the backward pass are asked for
+  bool want_final = false;
 };
 
 struct ReferenceOutputs {
   std::vector<double> y, l;  // l (B,H,TQ,R)
   std::vector<double> dq, dk, dv, dlog_g;
+  std::vector<double> final_state, final_key_sum, dinitial_state, dinitial_key_sum;
 };
 
 // threads: host threads, each takes whole (batch, kv head) pairs.

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "kernels/common/launch.h"
-#include "kernels/power_attention/attention_tile.cuh"
+#include "kernels/power_attention/state.cuh"
 #include "kernels/power_attention/rows.h"
 
 namespace power::kernels {
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_co
   const float* log_g = args.log_g + head.batch * args.log_g_batch + head.kv_head * args.log_g_head;
   // The first scan sums the gates; the second counts nothing but the latest start of a segment, as a number that only
   // grows: both use the same scan, the second with "restart" at every start.
-  SegmentedSum sum_carry{0.0, 0}, start_carry{0.0, 0};
+  SegmentedSum sum_carry{0.0, 0}, start_carry{-1.0, 0};
   for (int base = 0; base < args.padded_keys; base += kScanSpan) {
     const int first = base + thread * kScanItems;
     float gate[kScanItems];
@@ -88,38 +88,68 @@ __global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_co
   }
 }
 
-// dlog_g_t = sum of dc over u >= t in t's segment; 0 at a segment's first token, whose gate weighs nothing.
+// One block a chunk. The gate of token t weighs on every pair of a key before t and a query from t on: inside the chunk
+// as the sum over u >= t in t's segment of the rows' dots less the keys'; keys before t on the state after the chunk
+// (key_state_dot); and the state before the chunk on the one after it (state_dot). A segment's first gate weighs nothing.
 __global__ void __launch_bounds__(kScanThreads) gate_gradient_kernel(const __grid_constant__ AttentionArgs args) {
   POWER_SHARED_MEMORY(shared);
   SegmentedSum* totals = reinterpret_cast<SegmentedSum*>(shared);
   const int thread = threadIdx.x, group = static_cast<int>(args.group.divisor);
   const HeadIndex head(args, blockIdx.x);
+  const Chunk chunk(args, static_cast<int>(blockIdx.y));
   const GateArrays gates = head.gates(args);
   const float* row_dot = args.row_dot + int64_t{head.head} * args.rows;
   const float* key_dot = args.key_dot + int64_t{head.head} * args.keys;
   float* out = args.dlog_g + head.batch * args.dlog_g_batch + head.kv_head * args.dlog_g_head;
+  if (args.key_state_dot != nullptr) {
+    const float* key_state_dot = args.key_state_dot + int64_t{head.head} * args.keys;
+    const float* parts = args.state_dot + (int64_t{head.head} * args.chunks + chunk.index) * args.state_dot_parts;
+    SegmentedSum carried{0.0, 0}, own{0.0, 0};
+    for (int part = thread; part < args.state_dot_parts; part += kScanThreads) own.sum += parts[part];
+    scan_block(own, totals, carried, thread);
+    for (int base = chunk.first_key; base < chunk.end_key; base += kScanSpan) {
+      const int first = base + thread * kScanItems;
+      SegmentedSum total{0.0, 0};
+      float dots[kScanItems];
+      for (int i = 0; i < kScanItems; ++i) {
+        dots[i] = first + i < chunk.end_key ? key_state_dot[first + i] : 0.0f;
+        total.sum += dots[i];
+      }
+      SegmentedSum before = scan_block(total, totals, carried, thread);
+      for (int i = 0; i < kScanItems && first + i < chunk.end_key; ++i) {
+        out[(first + i) * args.dlog_g_token] = static_cast<float>(before.sum);
+        before.sum += dots[i];
+      }
+    }
+    sync_block();
+  }
+  const int keys = chunk.end_key - chunk.first_key;
   SegmentedSum carry{0.0, 0};
-  for (int base = 0; base < args.keys; base += kScanSpan) {  // from the last token backwards
+  for (int base = 0; base < keys; base += kScanSpan) {  // from the last token backwards
     const int first = base + thread * kScanItems;
     double dc[kScanItems];
     SegmentedSum total{0.0, 0};
+    const auto restarts = [&](int token) {
+      return token + 1 < chunk.end_key && gates.segment[token + 1] != gates.segment[token];
+    };
     for (int i = 0; i < kScanItems; ++i) {
-      const int token = args.keys - 1 - (first + i);
+      const int token = chunk.end_key - 1 - (first + i);
       dc[i] = 0.0;
-      if (token < 0) continue;
+      if (token < chunk.first_key) continue;
       const int row = (token - args.first_key) * group;
       for (int r = 0; r < group && row >= 0; ++r) dc[i] += row_dot[row + r];
       dc[i] -= key_dot[token];
-      const bool restart = token + 1 < args.keys && gates.segment[token + 1] != gates.segment[token];
-      total = append(total, {dc[i], restart});
+      total = append(total, {dc[i], restarts(token)});
     }
     SegmentedSum running = scan_block(total, totals, carry, thread);
     for (int i = 0; i < kScanItems; ++i) {
-      const int token = args.keys - 1 - (first + i);
-      if (token < 0) break;
-      const bool restart = token + 1 < args.keys && gates.segment[token + 1] != gates.segment[token];
-      running = append(running, {dc[i], restart});
-      out[token * args.dlog_g_token] = gates.segment[token] == token ? 0.0f : static_cast<float>(running.sum);
+      const int token = chunk.end_key - 1 - (first + i);
+      if (token < chunk.first_key) break;
+      running = append(running, {dc[i], restarts(token)});
+      float& gradient = out[token * args.dlog_g_token];
+      const double states = args.key_state_dot != nullptr ? gradient : 0.0f;
+      const bool starts = gates.segment[token] == token || (token == 0 && !args.has_initial);
+      gradient = starts ? 0.0f : static_cast<float>(running.sum + states);
     }
   }
 }
@@ -247,8 +277,8 @@ void run_backward_rows(const AttentionArgs& args, void* stream) {
 }
 
 void run_gate_gradient(const AttentionArgs& args, void* stream) {
-  launch(gate_gradient_kernel, "gate_gradient_kernel", dim3(args.batch * args.kv_heads.divisor), kScanThreads,
-         sizeof(SegmentedSum) * kScanThreads / 32, stream, args);
+  launch(gate_gradient_kernel, "gate_gradient_kernel", dim3(args.batch * args.kv_heads.divisor, args.chunks),
+         kScanThreads, sizeof(SegmentedSum) * kScanThreads / 32, stream, args);
 }
 
 }  // namespace power::kernels

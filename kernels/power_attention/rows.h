@@ -11,7 +11,7 @@ void run_gate_sums(const AttentionArgs& args, void* stream);
 void run_key_max(const AttentionArgs& args, void* stream);
 // row_weight, delta and (layer) dy_rows from y, dy, r and the gates.
 void run_backward_rows(const AttentionArgs& args, void* stream);
-// dlog_g from row_dot and key_dot.
+// dlog_g from row_dot, key_dot and, in the chunked form, key_state_dot and state_dot.
 void run_gate_gradient(const AttentionArgs& args, void* stream);
 
 }  // namespace power::kernels

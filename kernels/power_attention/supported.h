@@ -8,6 +8,8 @@
 
 #define POWER_ATTENTION_HEAD_DIMS(X) X(32) X(64) X(128)
 #define POWER_ATTENTION_DEGREES(X, head_dim) X(head_dim, 1) X(head_dim, 2) X(head_dim, 0)
+// With states: the chunked form, initial and final states.
+#define POWER_ATTENTION_STATE_DEGREES(X, head_dim) X(head_dim, 1) X(head_dim, 2)
 // Decode: degrees with a state.
 #define POWER_ATTENTION_DECODE_DEGREES(X, head_dim) X(head_dim, 1) X(head_dim, 2)
 

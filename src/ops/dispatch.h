@@ -14,6 +14,7 @@ namespace power::ops {
 using Tensor2 = std::tuple<at::Tensor, at::Tensor>;
 using Tensor3 = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 using Tensor4 = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+using Tensor5 = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using Tensor6 = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using OptDouble = std::optional<double>;
 using OptInt = std::optional<int64_t>;
@@ -22,7 +23,7 @@ using PowerAttentionSignature = Tensor3(const at::Tensor& q, const at::Tensor& k
                                         const OptTensor& log_g, const OptTensor& initial_state,
                                         const OptTensor& initial_key_sum, int64_t degree, OptDouble scale,
                                         OptInt chunk_size, std::string_view normalize, bool return_state);
-using PowerAttentionForwardSignature = Tensor4(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+using PowerAttentionForwardSignature = Tensor5(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                const OptTensor& log_g, const OptTensor& initial_state,
                                                const OptTensor& initial_key_sum, int64_t degree, OptDouble scale,
                                                OptInt chunk_size, std::string_view normalize, bool return_state);
@@ -30,8 +31,8 @@ using PowerAttentionBackwardSignature = Tensor6(const at::Tensor& dy, const OptT
                                                 const OptTensor& dkey_sum, const at::Tensor& q, const at::Tensor& k,
                                                 const at::Tensor& v, const OptTensor& log_g,
                                                 const OptTensor& initial_state, const OptTensor& initial_key_sum,
-                                                const at::Tensor& y, const at::Tensor& r, int64_t degree,
-                                                OptDouble scale, OptInt chunk_size, std::string_view normalize,
+                                                const at::Tensor& y, const at::Tensor& r,
+                                                const at::Tensor& chunk_states, int64_t degree, OptDouble scale, OptInt chunk_size, std::string_view normalize,
                                                 bool return_state);
 using PowerAttentionStepSignature = Tensor6(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                             const OptTensor& log_g, const OptTensor& state, const OptTensor& key_sum,

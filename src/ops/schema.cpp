@@ -8,16 +8,17 @@ TORCH_LIBRARY(power_attention, m) {
       "Tensor? initial_key_sum=None, int degree=2, float? scale=None, int? chunk_size=None, str normalize='sum', "
       "bool return_state=False) -> (Tensor y, Tensor state, Tensor key_sum)");
   // r (B,TQ,HQ,1; 2 above degree 2) is what the backward of the same implementation needs of each row: its normaliser,
-  // and its scaling factor. Both choose the implementation from the same arguments.
+  // and its scaling factor; chunk_states, of a size of its own, may be what it needs of each chunk. Both choose the
+  // implementation from the same arguments.
   m.def(
       "power_attention_forward(Tensor q, Tensor k, Tensor v, Tensor? log_g, Tensor? initial_state, "
       "Tensor? initial_key_sum, int degree, float? scale, int? chunk_size, str normalize, bool return_state) -> "
-      "(Tensor y, Tensor state, Tensor key_sum, Tensor r)");
+      "(Tensor y, Tensor state, Tensor key_sum, Tensor r, Tensor chunk_states)");
   // Gradients of absent arguments are tensors of zero elements.
   m.def(
       "power_attention_backward(Tensor dy, Tensor? dstate, Tensor? dkey_sum, Tensor q, Tensor k, Tensor v, "
-      "Tensor? log_g, Tensor? initial_state, Tensor? initial_key_sum, Tensor y, Tensor r, int degree, float? scale, "
-      "int? chunk_size, str normalize, bool return_state) -> "
+      "Tensor? log_g, Tensor? initial_state, Tensor? initial_key_sum, Tensor y, Tensor r, Tensor chunk_states, "
+      "int degree, float? scale, int? chunk_size, str normalize, bool return_state) -> "
       "(Tensor dq, Tensor dk, Tensor dv, Tensor dlog_g, Tensor dinitial_state, Tensor dinitial_key_sum)");
   // Functional: the returned caches replace the old ones; state and key_sum have zero elements where they are
   // unchanged.

@@ -1,4 +1,4 @@
-// Times the quadratic kernels without LibTorch, on random inputs: power_kernels_bench [B T H R D p]...
+// Times the kernels without LibTorch, on random inputs: power_kernels_bench [B T H R D p CHUNK]... (0: quadratic form)
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -67,10 +67,10 @@ std::pair<double, double> time_ms(const std::function<void()>& run) {
   return {times[times.size() / 2], times[times.size() * 9 / 10]};
 }
 
-void bench(int B, int T, int H, int R, int D, int p, bool gated) {
+void bench(int B, int T, int H, int R, int D, int p, int chunk, bool gated) {
   const size_t rows = size_t(B) * T * H * R, keys = size_t(B) * T * H;
   ForwardParams f;
-  f.shape = {DataType::kBFloat16, B, T, T, H, R, D, p, 1 / std::sqrt(double(D)), Normalize::kSum};
+  f.shape = {DataType::kBFloat16, B, T, T, H, R, D, p, 1 / std::sqrt(double(D)), Normalize::kSum, chunk};
   const auto query_view = [&](void* data) { return TensorView{data, int64_t(T) * H * R * D, H * R * D, D}; };
   const auto key_view = [&](void* data) { return TensorView{data, int64_t(T) * H * D, H * D, D}; };
   const double size = 1 / std::sqrt(double(D));
@@ -79,7 +79,6 @@ void bench(int B, int T, int H, int R, int D, int p, bool gated) {
   f.v = key_view(random_bf16(keys * D, size));
   f.y = query_view(allocate(rows * D * 2));
   f.row_stats = static_cast<float*>(allocate(row_stats_floats(f.shape) * 4));
-  f.workspace = allocate(forward_workspace_bytes(f.shape, gated));
   if (gated) {
     std::vector<float> gates(keys);
     std::mt19937 random(2);
@@ -89,12 +88,16 @@ void bench(int B, int T, int H, int R, int D, int p, bool gated) {
     check(cudaMemcpy(log_g, gates.data(), keys * 4, cudaMemcpyHostToDevice));
     f.log_g = {log_g, int64_t(T) * H, H, 1};
   }
+  const size_t state_bytes = saved_states_bytes(f.shape, false);
+  if (state_bytes > 0) f.states = allocate(state_bytes);
+  f.workspace = allocate(forward_workspace_bytes(f));
   BackwardParams b;
   b.shape = f.shape;
   b.q = f.q;
   b.k = f.k;
   b.v = f.v;
   b.log_g = f.log_g;
+  b.states = f.states;
   b.y = f.y;
   b.dy = query_view(random_bf16(rows * D, 1));
   b.row_stats = f.row_stats;
@@ -105,18 +108,32 @@ void bench(int B, int T, int H, int R, int D, int p, bool gated) {
   b.dlog_g_batch = int64_t(T) * H;
   b.dlog_g_token = H;
   b.dlog_g_head = 1;
-  b.workspace = allocate(backward_workspace_bytes(b.shape, gated));
+  b.workspace = allocate(backward_workspace_bytes(b));
 
   const auto forward = time_ms([&] { power_attention_forward(f); });
   const auto backward = time_ms([&] { power_attention_backward(b); });
-  // Products of the visible half: 2 in the forward pass, 7 (5 without recomputing scores twice) in the backward pass.
-  const double pairs = double(B) * H * R * T * (T + 1) / 2;
+  double recomputed = 0;
+  if (state_bytes > 0) {
+    BackwardParams again = b;
+    again.states = nullptr;
+    again.workspace = allocate(backward_workspace_bytes(again));
+    recomputed = time_ms([&] { power_attention_backward(again); }).first;
+    check(cudaFree(again.workspace));
+    check(cudaFree(f.states));
+  }
+  // FLOP of the definition's products: 2 in the forward pass, 7 (5 without recomputing scores twice) in the backward
+  // pass for each visible pair, and the states' 2 D^2 D a row and product.
+  const double span = chunk > 0 ? std::min(chunk, T) : T, pairs = double(B) * H * R * T * (span + 1) / 2;
+  const double features = p == 2 ? D * (D + 1) / 2.0 : D, states = T > span ? double(B) * H * T * 2 * features * D : 0;
+  const double forward_flop = 4 * pairs * D + states * (1 + R), backward_flop = 14 * pairs * D + states * (2 + 2 * R);
   std::printf(
-      "B%-3d T%-6d H%-3d R%-2d D%-4d p%d %s  fwd %8.3f ms (p90 %8.3f) %6.1f TFLOP/s   bwd %8.3f ms (p90 %8.3f) %6.1f "
-      "TFLOP/s   fwd+bwd %8.3f ms\n",
-      B, T, H, R, D, p, gated ? "gated  " : "ungated", forward.first, forward.second,
-      4 * pairs * D / forward.first * 1e-9, backward.first, backward.second, 14 * pairs * D / backward.first * 1e-9,
+      "B%-3d T%-6d H%-3d R%-2d D%-4d p%d c%-5d %s  fwd %8.3f ms (p90 %8.3f) %6.1f TFLOP/s   bwd %8.3f ms (p90 %8.3f) "
+      "%6.1f TFLOP/s   fwd+bwd %8.3f ms",
+      B, T, H, R, D, p, chunk, gated ? "gated  " : "ungated", forward.first, forward.second,
+      forward_flop / forward.first * 1e-9, backward.first, backward.second, backward_flop / backward.first * 1e-9,
       forward.first + backward.first);
+  if (recomputed > 0) std::printf("   states made again %8.3f ms", forward.first + recomputed);
+  std::printf("\n");
   std::fflush(stdout);
   for (const void* pointer : {f.q.data, f.k.data, f.v.data, f.y.data, b.dy.data, b.dq.data, b.dk.data, b.dv.data}) {
     check(cudaFree(const_cast<void*>(pointer)));
@@ -130,8 +147,8 @@ void bench(int B, int T, int H, int R, int D, int p, bool gated) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if ((argc - 1) % 6 != 0) {
-    std::fprintf(stderr, "usage: power_kernels_bench [B T H R D p]...\n");
+  if ((argc - 1) % 7 != 0) {
+    std::fprintf(stderr, "usage: power_kernels_bench [B T H R D p CHUNK]...\n");
     return 2;
   }
   cudaDeviceProp device;
@@ -140,16 +157,19 @@ int main(int argc, char** argv) {
       "%s, %d multiprocessors; 14 d FLOP a pair in the backward pass; L2 overwritten before each run, median of 20\n",
       device.name, device.multiProcessorCount);
   std::vector<std::vector<int>> shapes;
-  for (int i = 1; i < argc; i += 6) {
+  for (int i = 1; i < argc; i += 7) {
     shapes.emplace_back();
-    for (int j = 0; j < 6; ++j) shapes.back().push_back(std::atoi(argv[i + j]));
+    for (int j = 0; j < 7; ++j) shapes.back().push_back(std::atoi(argv[i + j]));
   }
   if (shapes.empty()) {
-    shapes = {{64, 1024, 12, 1, 64, 2}, {16, 4096, 8, 1, 64, 2},  {8, 8192, 12, 1, 64, 2},  {64, 1024, 3, 4, 64, 2},
-              {64, 1024, 24, 1, 32, 2}, {64, 1024, 6, 1, 128, 2}, {64, 1024, 12, 1, 64, 1}, {64, 1024, 12, 1, 64, 4}};
+    shapes = {{64, 1024, 12, 1, 64, 2, 0},   {16, 4096, 8, 1, 64, 2, 0},   {8, 8192, 12, 1, 64, 2, 1024},
+              {1, 16384, 12, 1, 64, 2, 1024}, {1, 65536, 8, 1, 64, 2, 1024}, {64, 1024, 3, 4, 64, 2, 0},
+              {64, 1024, 24, 1, 32, 2, 0},   {64, 1024, 6, 1, 128, 2, 0},   {64, 1024, 12, 1, 64, 1, 0},
+              {64, 1024, 12, 1, 64, 4, 0},   {1, 65536, 16, 1, 32, 2, 512}, {1, 65536, 4, 1, 128, 2, 2048},
+              {1, 65536, 2, 4, 64, 2, 1024}};
   }
-  for (const auto& s : shapes) bench(s[0], s[1], s[2], s[3], s[4], s[5], true);
+  for (const auto& s : shapes) bench(s[0], s[1], s[2], s[3], s[4], s[5], s[6], true);
   const auto& s = shapes[0];
-  bench(s[0], s[1], s[2], s[3], s[4], s[5], false);
+  bench(s[0], s[1], s[2], s[3], s[4], s[5], s[6], false);
   return 0;
 }

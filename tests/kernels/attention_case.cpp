@@ -107,6 +107,7 @@ class CaseRun {
     shape_.degree = c.degree;
     shape_.scale = c.scale != 0 ? c.scale : 1 / std::sqrt(double(c.head_dim));
     shape_.normalize = c.normalize;
+    shape_.chunk = c.chunk;
     std::mt19937 random(c.seed);
     std::normal_distribution<double> normal;
     inputs_.shape = shape_;
@@ -120,6 +121,15 @@ class CaseRun {
     fill(inputs_.v, key_elements(), size);
     fill(inputs_.dy, query_elements(), 1.0);
     inputs_.log_g = make_gates(c, random);
+    if (c.initial) add_earlier_keys(random, size);
+    inputs_.want_final = c.final;
+    if (c.final) {  // of a size at which keys weigh as much through the state as through y
+      const double usual = 1 / std::sqrt(double(c.key_len));
+      inputs_.dfinal_state.resize(state_elements());
+      inputs_.dfinal_key_sum.resize(state_elements() / c.head_dim);
+      for (double& x : inputs_.dfinal_state) x = static_cast<float>(usual * normal(random));
+      for (double& x : inputs_.dfinal_key_sum) x = static_cast<float>(usual * normal(random));
+    }
   }
 
   CaseResult run(int threads) {
@@ -137,6 +147,7 @@ class CaseRun {
     const int query_heads = c_.kv_heads * c_.group;
     const auto check = [&](const char* name, const std::vector<double>& expected, const std::vector<double>& got,
                            int len, int heads, int width, double tolerance) {
+      // A part is a (batch, head) and 64 of `len`.
       result.comparisons.push_back(compare({name, expected, got, c_.batch, len, heads, width, tolerance}, inputs_.dy));
     };
     // `layer` of a high degree: a few weights decide, dY' is nearly orthogonal to their values, its rounding is not.
@@ -148,6 +159,16 @@ class CaseRun {
     check("dv", reference.dv, bf16_values(*dv_), c_.key_len, c_.kv_heads, c_.head_dim, 0.008 * loose);
     if (c_.gates != Gates::kNone) {
       check("dlog_g", reference.dlog_g, float_values(*dlog_g_), c_.key_len, c_.kv_heads, 1, layer ? 0.024 : 0.012);
+    }
+    const int heads = c_.kv_heads, features = static_cast<int>(state_features());
+    if (c_.final) {
+      check("final_state", reference.final_state, float_values(*final_state_), heads, 1, features * c_.head_dim, 0.0058);
+      check("final_key_sum", reference.final_key_sum, float_values(*final_key_sum_), heads, 1, features, 0.0058);
+    }
+    if (c_.initial) {
+      check("dinitial_state", reference.dinitial_state, float_values(*dinitial_state_), heads, 1,
+            features * c_.head_dim, 0.008);
+      check("dinitial_key_sum", reference.dinitial_key_sum, float_values(*dinitial_key_sum_), heads, 1, features, 0.012);
     }
     if (c_.degree % 2 == 0) {  // signed sums of odd degrees vanish: no relative bound
       std::vector<double> l(reference.l.size()), expected(l.size());
@@ -168,6 +189,44 @@ class CaseRun {
  private:
   size_t query_elements() const { return size_t(c_.batch) * c_.query_len * c_.kv_heads * c_.group * c_.head_dim; }
   size_t key_elements() const { return size_t(c_.batch) * c_.key_len * c_.kv_heads * c_.head_dim; }
+
+  size_t state_features() const {
+    return c_.degree == 1 ? c_.head_dim : size_t(c_.head_dim) * (c_.head_dim + 1) / 2;
+  }
+  size_t state_elements() const { return size_t(c_.batch) * c_.kv_heads * state_features() * c_.head_dim; }
+
+  // An initial state is the sum over keys before the first one.
+  void add_earlier_keys(std::mt19937& random, double size) {
+    std::normal_distribution<double> normal;
+    const int D = c_.head_dim;
+    inputs_.initial_state.assign(state_elements(), 0.0);
+    inputs_.initial_key_sum.assign(state_elements() / D, 0.0);
+    for (int head = 0; head < c_.batch * c_.kv_heads; ++head) {
+      for (int key = 0; key < 40; ++key) {
+        std::vector<double> k(D), v(D);
+        for (double& x : k) x = size * c_.magnitude * normal(random);
+        for (double& x : v) x = size * normal(random);
+        size_t f = head * state_features();
+        for (int a = 0; a < D; ++a) {
+          for (int b = c_.degree == 1 ? D - 1 : a; b < D; ++b, ++f) {
+            const double phi = c_.degree == 1 ? k[a] : k[a] * k[b] * (a == b ? 1 : 2);
+            inputs_.initial_key_sum[f] += phi;
+            for (int e = 0; e < D; ++e) inputs_.initial_state[f * D + e] += phi * v[e];
+          }
+        }
+      }
+    }
+    for (auto* sums : {&inputs_.initial_state, &inputs_.initial_key_sum}) {
+      for (double& x : *sums) x = static_cast<float>(x);
+    }
+  }
+
+  std::unique_ptr<Guarded> upload_floats(const std::vector<double>& x) {
+    const std::vector<float> values(x.begin(), x.end());
+    auto memory = std::make_unique<Guarded>(device_, values.size() * 4);
+    memory->upload(values.data());
+    return memory;
+  }
 
   TensorView view(const void* data, int len, int heads, int64_t token_elements) const {
     return {data, token_elements * len, token_elements, heads > 0 ? c_.head_dim : 0};
@@ -201,10 +260,8 @@ class CaseRun {
       }
       dy_ = upload_bf16(inputs_.dy);
       if (gated) {
-        std::vector<float> values(inputs_.log_g.begin(), inputs_.log_g.end());
-        log_g_ = std::make_unique<Guarded>(device_, values.size() * 4);
-        log_g_->upload(values.data());
-        dlog_g_ = std::make_unique<Guarded>(device_, values.size() * 4);
+        log_g_ = upload_floats(inputs_.log_g);
+        dlog_g_ = std::make_unique<Guarded>(device_, inputs_.log_g.size() * 4);
       }
       y_ = std::make_unique<Guarded>(device_, query_elements() * 2);
       dq_ = std::make_unique<Guarded>(device_, query_elements() * 2);
@@ -212,10 +269,22 @@ class CaseRun {
       dv_ = std::make_unique<Guarded>(device_, key_elements() * 2);
       stats_ = std::make_unique<Guarded>(device_, row_stats_floats(shape_) * 4);
       l_ = std::make_unique<Guarded>(device_, query_elements() / D * 4);
-      forward_workspace_ = std::make_unique<Guarded>(device_, forward_workspace_bytes(shape_, gated));
-      backward_workspace_ = std::make_unique<Guarded>(device_, backward_workspace_bytes(shape_, gated));
+      const size_t state_bytes = state_elements() * 4, key_bytes = state_bytes / D;
+      if (c_.initial) {
+        initial_state_ = upload_floats(inputs_.initial_state);
+        initial_key_sum_ = upload_floats(inputs_.initial_key_sum);
+        dinitial_state_ = std::make_unique<Guarded>(device_, state_bytes);
+        dinitial_key_sum_ = std::make_unique<Guarded>(device_, key_bytes);
+      }
+      if (c_.final) {
+        dfinal_state_ = upload_floats(inputs_.dfinal_state);
+        dfinal_key_sum_ = upload_floats(inputs_.dfinal_key_sum);
+        final_state_ = std::make_unique<Guarded>(device_, state_bytes);
+        final_key_sum_ = std::make_unique<Guarded>(device_, key_bytes);
+      }
+      const size_t saved = saved_states_bytes(shape_, c_.initial);
+      if (c_.saved && saved > 0) states_ = std::make_unique<Guarded>(device_, saved);
     }
-    for (auto* memory : written()) memory->reset();
     ForwardParams forward;
     forward.shape = shape_;
     const int64_t fused_row = int64_t(query_heads + 2 * heads) * D;
@@ -230,11 +299,12 @@ class CaseRun {
       forward.v = view(v_->data(), c_.key_len, heads, heads * D);
     }
     if (gated) forward.log_g = {log_g_->data<float>(), int64_t(c_.key_len) * heads, heads, 1};
+    if (c_.initial) forward.initial = {initial_state_->data<float>(), initial_key_sum_->data<float>()};
+    if (c_.final) forward.final = {final_state_->data<float>(), final_key_sum_->data<float>()};
+    if (states_) forward.states = states_->data();
     forward.y = view(y_->data(), c_.query_len, query_heads, query_heads * D);
     forward.row_stats = stats_->data<float>();
     forward.l = l_->data<float>();
-    forward.workspace = forward_workspace_->data();
-    power_attention_forward(forward);
 
     BackwardParams backward;
     backward.shape = shape_;
@@ -254,26 +324,38 @@ class CaseRun {
       backward.dlog_g_token = heads;
       backward.dlog_g_head = 1;
     }
+    backward.initial = forward.initial;
+    backward.states = forward.states;
+    if (c_.initial) backward.dinitial = {dinitial_state_->data<float>(), dinitial_key_sum_->data<float>()};
+    if (c_.final) backward.dfinal = {dfinal_state_->data<float>(), dfinal_key_sum_->data<float>()};
+
+    if (!forward_workspace_) {
+      forward_workspace_ = std::make_unique<Guarded>(device_, forward_workspace_bytes(forward));
+      backward_workspace_ = std::make_unique<Guarded>(device_, backward_workspace_bytes(backward));
+    }
+    for (const auto& [name, memory] : written()) memory->reset();
+    forward.workspace = forward_workspace_->data();
     backward.workspace = backward_workspace_->data();
+    power_attention_forward(forward);
     power_attention_backward(backward);
   }
 
-  std::vector<Guarded*> written() const {
-    std::vector<Guarded*> all = {y_.get(), stats_.get(), l_.get(), dq_.get(), dk_.get(), dv_.get()};
-    if (dlog_g_) all.push_back(dlog_g_.get());
-    all.push_back(forward_workspace_.get());
-    all.push_back(backward_workspace_.get());
+  std::vector<std::pair<std::string, Guarded*>> written() const {
+    std::vector<std::pair<std::string, Guarded*>> all;
+    const auto add = [&](const char* name, const std::unique_ptr<Guarded>& memory) {
+      if (memory) all.emplace_back(name, memory.get());
+    };
+    add("y", y_), add("row_stats", stats_), add("l", l_), add("dq", dq_), add("dk", dk_), add("dv", dv_);
+    add("dlog_g", dlog_g_), add("states", states_), add("final_state", final_state_);
+    add("final_key_sum", final_key_sum_), add("dinitial_state", dinitial_state_);
+    add("dinitial_key_sum", dinitial_key_sum_), add("workspace", forward_workspace_);
+    add("workspace", backward_workspace_);
     return all;
   }
 
   std::vector<std::pair<std::string, std::vector<char>>> outputs() const {
-    static const char* const kNames[] = {"y", "row_stats", "l", "dq", "dk", "dv", "dlog_g"};
     std::vector<std::pair<std::string, std::vector<char>>> all;
-    const auto memories = written();
-    for (size_t i = 0; i < memories.size(); ++i) {
-      const bool workspace = i + 2 >= memories.size();
-      all.emplace_back(workspace ? "workspace" : kNames[i], memories[i]->download());
-    }
+    for (const auto& [name, memory] : written()) all.emplace_back(name, memory->download());
     return all;
   }
 
@@ -299,7 +381,8 @@ class CaseRun {
   AttentionShape shape_;
   ReferenceInputs inputs_;
   std::unique_ptr<Guarded> q_, k_, v_, log_g_, dy_, y_, stats_, l_, dq_, dk_, dv_, dlog_g_, forward_workspace_,
-      backward_workspace_;
+      backward_workspace_, states_, initial_state_, initial_key_sum_, final_state_, final_key_sum_, dinitial_state_,
+      dinitial_key_sum_, dfinal_state_, dfinal_key_sum_;
 };
 
 }  // namespace
@@ -313,6 +396,10 @@ std::string AttentionCase::name() const {
   if (scale != 0) out << "_scale" << scale;
   if (magnitude != 1) out << "_x" << magnitude;
   if (fused_qkv) out << "_fused";
+  if (chunk != 0) out << "_c" << chunk;
+  if (initial) out << "_initial";
+  if (final) out << "_final";
+  if (saved) out << "_saved";
   if (seed != 1) out << "_s" << seed;
   return out.str();
 }

@@ -29,6 +29,10 @@ struct AttentionCase {
   double scale = 0;        // 0: 1/sqrt(head_dim)
   double magnitude = 1;    // of q and k, times 1/sqrt(head_dim)
   bool fused_qkv = false;  // q, k and v are slices of one (B,T,(HQ+2H)*D) tensor; needs query_len == key_len
+  int chunk = 0;           // keys of a chunk; 0: quadratic form
+  bool initial = false;    // with an initial state, and its gradient
+  bool final = false;      // with a final state, and a gradient of it
+  bool saved = false;      // the forward pass keeps the states for the backward pass
   unsigned seed = 1;
 
   std::string name() const;  // B2_TQ7_TK63_H1_R2_D64_p2_segments_layer: enough to run it again

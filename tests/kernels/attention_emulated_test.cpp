@@ -103,5 +103,80 @@ TEST(AttentionEmulated, SlicesOfOneTensor) {
   check(c);
 }
 
+AttentionCase chunked(int len, int chunk, Gates gates) {
+  AttentionCase c = self_attention(len, gates);
+  c.chunk = chunk;
+  return c;
+}
+
+TEST(ChunkedEmulated, LengthsAndGates) {
+  for (int len : {64, 65, 129, 200}) check(chunked(len, 64, Gates::kMild));
+  for (Gates gates : {Gates::kNone, Gates::kStrong, Gates::kClosed, Gates::kSegments}) check(chunked(330, 128, gates));
+}
+
+TEST(ChunkedEmulated, States) {
+  for (Gates gates : {Gates::kNone, Gates::kMild, Gates::kSegments}) {
+    for (int chunk : {0, 64}) {
+      AttentionCase c = chunked(150, chunk, gates);
+      c.initial = c.final = true;
+      c.saved = gates == Gates::kMild;
+      check(c);
+    }
+  }
+  AttentionCase c = chunked(200, 64, Gates::kMild);
+  c.initial = true;
+  check(c);
+  c.initial = false;
+  c.final = true;
+  check(c);
+}
+
+TEST(ChunkedEmulated, HeadDims) {
+  for (int head_dim : {16, 32, 40, 96, 128}) {
+    AttentionCase c = chunked(140, 64, Gates::kMild);
+    c.head_dim = head_dim;
+    c.initial = c.final = head_dim == 40;
+    check(c);
+  }
+}
+
+TEST(ChunkedEmulated, DegreeOne) {
+  for (int head_dim : {24, 64, 128}) {
+    AttentionCase c = chunked(200, 64, Gates::kMild);
+    c.head_dim = head_dim;
+    c.degree = 1;
+    c.normalize = Normalize::kLayer;
+    c.initial = c.final = head_dim == 24;
+    check(c);
+  }
+}
+
+TEST(ChunkedEmulated, GroupsAndFewerQueries) {
+  for (int group : {2, 3}) {
+    AttentionCase c = chunked(200, 64, group == 3 ? Gates::kSegments : Gates::kMild);
+    c.group = group;
+    c.kv_heads = 2;
+    c.saved = true;
+    check(c);
+    for (int queries : {1, 70, 130}) {
+      // One query that sees a single key, and that through the state, has nothing but rounding in dq.
+      if (queries == 1) c.gates = Gates::kMild;
+      c.query_len = queries;
+      c.initial = c.final = queries == 70;
+      check(c);
+    }
+  }
+}
+
+TEST(ChunkedEmulated, Normalisations) {
+  for (Normalize normalize : {Normalize::kLayer, Normalize::kNone}) {
+    AttentionCase c = chunked(200, 64, Gates::kSegments);
+    c.normalize = normalize;
+    c.scale = 0.3;
+    c.initial = c.final = true;
+    check(c);
+  }
+}
+
 }  // namespace
 }  // namespace power::kernels::testing

@@ -161,5 +161,119 @@ TEST_F(AttentionGpu, LongSequences) {
   if (std::getenv("POWER_TEST_LONG")) check(self_attention(8191, Gates::kMild));
 }
 
+AttentionCase chunked(int len, int chunk, Gates gates) {
+  AttentionCase c = self_attention(len, gates);
+  c.chunk = chunk;
+  c.kv_heads = 2;
+  return c;
+}
+
+using ChunkedGpu = AttentionGpu;
+
+TEST_F(ChunkedGpu, LengthsChunksAndGates) {
+  for (int len : {64, 65, 127, 129, 239, 1000, 1025}) {
+    for (int chunk : {64, 128, 512}) {
+      for (Gates gates : kAllGates) check(chunked(len, chunk, gates));
+    }
+  }
+}
+
+TEST_F(ChunkedGpu, CompiledHeadDimsAndDegrees) {
+#define POWER_CHECK(head_dim_, degree_)                                \
+  for (Gates gates : {Gates::kNone, Gates::kMild, Gates::kSegments}) { \
+    AttentionCase c = chunked(333, 128, gates);                        \
+    c.head_dim = head_dim_;                                            \
+    c.degree = degree_;                                                \
+    c.normalize = c.degree % 2 ? Normalize::kLayer : Normalize::kSum;  \
+    c.batch = 2;                                                       \
+    check(c);                                                          \
+  }
+#define POWER_CHECK_DEGREES(head_dim) POWER_ATTENTION_STATE_DEGREES(POWER_CHECK, head_dim)
+  POWER_ATTENTION_HEAD_DIMS(POWER_CHECK_DEGREES)
+}
+
+TEST_F(ChunkedGpu, HeadDimsBetween) {
+  for (int head_dim : {16, 24, 40, 48, 80, 96, 120}) {
+    AttentionCase c = chunked(200, 64, Gates::kMild);
+    c.head_dim = head_dim;
+    c.initial = c.final = head_dim % 32 != 0;
+    check(c);
+  }
+}
+
+TEST_F(ChunkedGpu, GroupsOfQueryHeads) {
+  for (int group : {2, 3, 5, 8}) {
+    for (int len : {129, 400}) {
+      AttentionCase c = chunked(len, 128, group % 2 ? Gates::kSegments : Gates::kMild);
+      c.group = group;
+      check(c);
+    }
+  }
+}
+
+TEST_F(ChunkedGpu, FewerQueriesThanKeys) {
+  for (int queries : {1, 7, 64, 300}) {
+    for (Gates gates : {Gates::kNone, Gates::kMild}) {
+      AttentionCase c = chunked(517, 128, gates);
+      c.query_len = queries;
+      c.group = 2;
+      c.initial = c.final = queries == 300;
+      check(c);
+    }
+  }
+}
+
+TEST_F(ChunkedGpu, InitialAndFinalStates) {
+  for (Gates gates : kAllGates) {
+    for (int chunk : {0, 64, 256}) {
+      for (int which : {1, 2, 3}) {
+        AttentionCase c = chunked(300, chunk, gates);
+        c.initial = which & 1;
+        c.final = which & 2;
+        c.saved = which == 3;
+        check(c);
+      }
+    }
+  }
+}
+
+TEST_F(ChunkedGpu, NormalisationsAndDegrees) {
+  for (Normalize normalize : {Normalize::kSum, Normalize::kLayer, Normalize::kNone}) {
+    for (int degree : {1, 2}) {
+      if (degree == 1 && normalize == Normalize::kSum) continue;  // signed sums vanish: ill-conditioned by definition
+      AttentionCase c = chunked(300, 64, Gates::kSegments);
+      c.degree = degree;
+      c.normalize = normalize;
+      c.scale = 0.3;
+      c.initial = c.final = true;
+      check(c);
+    }
+  }
+}
+
+TEST_F(ChunkedGpu, InputSizes) {
+  for (double magnitude : {1e-3, 30.0}) {
+    AttentionCase c = chunked(500, 128, Gates::kMild);
+    c.magnitude = magnitude;
+    check(c);
+  }
+}
+
+TEST_F(ChunkedGpu, SavedStatesOrNot) {
+  for (int head_dim : {32, 64, 128}) {
+    AttentionCase c = chunked(700, 256, Gates::kMild);
+    c.head_dim = head_dim;
+    c.saved = true;
+    check(c);
+  }
+}
+
+TEST_F(ChunkedGpu, LongSequences) {
+  for (int chunk : {256, 1024}) {
+    for (Gates gates : {Gates::kNone, Gates::kMild}) check(chunked(4096, chunk, gates));
+  }
+  if (std::getenv("POWER_TEST_LONG")) check(chunked(8191, 512, Gates::kMild));
+}
+
 }  // namespace
 }  // namespace power::kernels::testing

@@ -3,7 +3,7 @@
 namespace power::kernels {
 
 #define POWER_INSTANTIATE(head_dim, degree) \
-  template void run_power_attention_bwd_dkdv<head_dim, degree>(const AttentionArgs&, void*);
+  template void run_power_attention_bwd_dkdv<head_dim, degree>(AttentionArgs, void*);
 POWER_ATTENTION_DEGREES(POWER_INSTANTIATE, 128)
 
 }  // namespace power::kernels

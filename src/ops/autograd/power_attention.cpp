@@ -22,10 +22,10 @@ class PowerAttentionFunction : public torch::autograd::Function<PowerAttentionFu
                                bool return_state) {
     at::AutoDispatchBelowADInplaceOrView below_autograd;
     static const auto op = find_op<PowerAttentionForwardSignature>("power_attention::power_attention_forward");
-    auto [y, state, key_sum, r] =
+    auto [y, state, key_sum, r, chunk_states] =
         op.call(q, k, v, log_g, initial_state, initial_key_sum, degree, scale, chunk_size, normalize, return_state);
     ctx->save_for_backward({q, k, v, value_or_undefined(log_g), value_or_undefined(initial_state),
-                            value_or_undefined(initial_key_sum), y, r});
+                            value_or_undefined(initial_key_sum), y, r, chunk_states});
     ctx->saved_data["degree"] = degree;
     ctx->saved_data["scale"] = scale;
     ctx->saved_data["chunk_size"] = chunk_size;
@@ -43,6 +43,7 @@ class PowerAttentionFunction : public torch::autograd::Function<PowerAttentionFu
     auto [dq, dk, dv, dlog_g, dstate, dkey_sum] =
         op.call(dy, defined_or_none(grads[1]), defined_or_none(grads[2]), saved[0], saved[1], saved[2],
                 defined_or_none(saved[3]), defined_or_none(saved[4]), defined_or_none(saved[5]), saved[6], saved[7],
+                saved[8],
                 ctx->saved_data["degree"].toInt(), ctx->saved_data["scale"].toOptional<double>(),
                 ctx->saved_data["chunk_size"].toOptional<int64_t>(), ctx->saved_data["normalize"].toStringRef(),
                 ctx->saved_data["return_state"].toBool());

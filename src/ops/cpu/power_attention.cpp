@@ -9,19 +9,19 @@
 namespace power::ops::cpu {
 namespace {
 
-Tensor4 power_attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
+Tensor5 power_attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                                 const OptTensor& initial_state, const OptTensor& initial_key_sum, int64_t degree,
                                 OptDouble scale, OptInt chunk_size, std::string_view normalize, bool return_state) {
   const Problem problem = check_problem(q, k, v, log_g, initial_state, initial_key_sum, degree, scale, chunk_size,
                                         std::string(normalize), return_state);
   auto out = composed::power_attention_forward(problem, q, k, v, log_g, initial_state, initial_key_sum);
-  return {out.y, out.state, out.key_sum, out.r};
+  return {out.y, out.state, out.key_sum, out.r, at::empty({0}, out.r.options())};
 }
 
 Tensor3 power_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                         const OptTensor& initial_state, const OptTensor& initial_key_sum, int64_t degree,
                         OptDouble scale, OptInt chunk_size, std::string_view normalize, bool return_state) {
-  auto [y, state, key_sum, r] = power_attention_forward(q, k, v, log_g, initial_state, initial_key_sum, degree, scale,
+  auto [y, state, key_sum, r, chunk_states] = power_attention_forward(q, k, v, log_g, initial_state, initial_key_sum, degree, scale,
                                                         chunk_size, normalize, return_state);
   return {y, state, key_sum};
 }
@@ -29,7 +29,7 @@ Tensor3 power_attention(const at::Tensor& q, const at::Tensor& k, const at::Tens
 Tensor6 power_attention_backward(const at::Tensor& dy, const OptTensor& dstate, const OptTensor& dkey_sum,
                                  const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                                  const OptTensor& initial_state, const OptTensor& initial_key_sum, const at::Tensor& y,
-                                 const at::Tensor& r, int64_t degree, OptDouble scale, OptInt chunk_size,
+                                 const at::Tensor& r, const at::Tensor& chunk_states, int64_t degree, OptDouble scale, OptInt chunk_size,
                                  std::string_view normalize, bool return_state) {
   const Problem problem = check_problem(q, k, v, log_g, initial_state, initial_key_sum, degree, scale, chunk_size,
                                         std::string(normalize), return_state);

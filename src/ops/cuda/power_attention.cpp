@@ -3,30 +3,30 @@
 
 #include "ops/composed/power_attention.h"
 #include "ops/composed/step.h"
-#include "ops/cuda/quadratic_kernel.h"
+#include "ops/cuda/attention_kernel.h"
 #include "ops/dispatch.h"
 
 // CUDA key: a fused kernel where one serves the call, else the composed forms.
 namespace power::ops::cuda {
 namespace {
 
-Tensor4 power_attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
+Tensor5 power_attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                                 const OptTensor& initial_state, const OptTensor& initial_key_sum, int64_t degree,
                                 OptDouble scale, OptInt chunk_size, std::string_view normalize, bool return_state) {
   const Problem problem = check_problem(q, k, v, log_g, initial_state, initial_key_sum, degree, scale, chunk_size,
                                         std::string(normalize), return_state);
-  if (quadratic_kernel_serves(problem, q, initial_state.has_value())) {
-    auto [y, r] = quadratic_forward(problem, q, k, v, log_g);
-    return {y, at::empty({0}, r.options()), at::empty({0}, r.options()), r};
+  if (attention_kernel_serves(problem, q, initial_state.has_value())) {
+    auto out = attention_kernel_forward(problem, q, k, v, log_g, initial_state, initial_key_sum);
+    return {out.y, out.state, out.key_sum, out.r, out.chunk_states};
   }
   auto out = composed::power_attention_forward(problem, q, k, v, log_g, initial_state, initial_key_sum);
-  return {out.y, out.state, out.key_sum, out.r};
+  return {out.y, out.state, out.key_sum, out.r, at::empty({0}, out.r.options())};
 }
 
 Tensor3 power_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                         const OptTensor& initial_state, const OptTensor& initial_key_sum, int64_t degree,
                         OptDouble scale, OptInt chunk_size, std::string_view normalize, bool return_state) {
-  auto [y, state, key_sum, r] = power_attention_forward(q, k, v, log_g, initial_state, initial_key_sum, degree, scale,
+  auto [y, state, key_sum, r, chunk_states] = power_attention_forward(q, k, v, log_g, initial_state, initial_key_sum, degree, scale,
                                                         chunk_size, normalize, return_state);
   return {y, state, key_sum};
 }
@@ -34,14 +34,14 @@ Tensor3 power_attention(const at::Tensor& q, const at::Tensor& k, const at::Tens
 Tensor6 power_attention_backward(const at::Tensor& dy, const OptTensor& dstate, const OptTensor& dkey_sum,
                                  const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                                  const OptTensor& initial_state, const OptTensor& initial_key_sum, const at::Tensor& y,
-                                 const at::Tensor& r, int64_t degree, OptDouble scale, OptInt chunk_size,
+                                 const at::Tensor& r, const at::Tensor& chunk_states, int64_t degree, OptDouble scale, OptInt chunk_size,
                                  std::string_view normalize, bool return_state) {
   const Problem problem = check_problem(q, k, v, log_g, initial_state, initial_key_sum, degree, scale, chunk_size,
                                         std::string(normalize), return_state);
-  if (quadratic_kernel_serves(problem, q, initial_state.has_value())) {
-    auto [dq, dk, dv, dlog_g] = quadratic_backward(problem, dy, q, k, v, log_g, y, r);
-    const at::Tensor none = at::empty({0}, r.options());
-    return {dq, dk, dv, log_g.has_value() ? dlog_g : none, none, none};
+  if (attention_kernel_serves(problem, q, initial_state.has_value())) {
+    auto out = attention_kernel_backward(problem, dy, dstate, dkey_sum, q, k, v, log_g, initial_state, initial_key_sum,
+                                         y, r, chunk_states);
+    return {out.dq, out.dk, out.dv, out.dlog_g, out.dinitial_state, out.dinitial_key_sum};
   }
   auto out = composed::power_attention_backward(problem, dy, dstate, dkey_sum, q, k, v, log_g, initial_state,
                                                 initial_key_sum, y, r);

@@ -12,7 +12,7 @@ c10::SymInt features(const at::Tensor& k, int64_t degree) {
   return state_dim(k.sym_size(3).guard_int(__FILE__, __LINE__), degree);
 }
 
-Tensor4 power_attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
+Tensor5 power_attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                                 const OptTensor& initial_state, const OptTensor& initial_key_sum, int64_t degree,
                                 OptDouble scale, OptInt chunk_size, std::string_view normalize, bool return_state) {
   const at::ScalarType real = real_of(q);
@@ -25,13 +25,14 @@ Tensor4 power_attention_forward(const at::Tensor& q, const at::Tensor& k, const 
     state = key_sum;
     state.push_back(v.sym_size(3));
   }
-  return {empty(y, q, q.scalar_type()), empty(state, q, real), empty(key_sum, q, real), empty(r, q, real)};
+  return {empty(y, q, q.scalar_type()), empty(state, q, real), empty(key_sum, q, real), empty(r, q, real),
+          empty({0}, q, real)};
 }
 
 Tensor3 power_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                         const OptTensor& initial_state, const OptTensor& initial_key_sum, int64_t degree,
                         OptDouble scale, OptInt chunk_size, std::string_view normalize, bool return_state) {
-  auto [y, state, key_sum, r] = power_attention_forward(q, k, v, log_g, initial_state, initial_key_sum, degree, scale,
+  auto [y, state, key_sum, r, chunk_states] = power_attention_forward(q, k, v, log_g, initial_state, initial_key_sum, degree, scale,
                                                         chunk_size, normalize, return_state);
   return {y, state, key_sum};
 }
@@ -39,7 +40,7 @@ Tensor3 power_attention(const at::Tensor& q, const at::Tensor& k, const at::Tens
 Tensor6 power_attention_backward(const at::Tensor& dy, const OptTensor& dstate, const OptTensor& dkey_sum,
                                  const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                                  const OptTensor& initial_state, const OptTensor& initial_key_sum, const at::Tensor& y,
-                                 const at::Tensor& r, int64_t degree, OptDouble scale, OptInt chunk_size,
+                                 const at::Tensor& r, const at::Tensor& chunk_states, int64_t degree, OptDouble scale, OptInt chunk_size,
                                  std::string_view normalize, bool return_state) {
   return {gradient_of(q),
           gradient_of(k),
@@ -57,7 +58,7 @@ Tensor6 power_attention_step(const at::Tensor& q, const at::Tensor& k, const at:
   const c10::SymInt total = cached + k.sym_size(1);
   // Whether the cache is folded decides the shapes.
   const bool fold = total.guard_int(__FILE__, __LINE__) >= switch_over;
-  auto [y, new_state, new_key_sum, r] =
+  auto [y, new_state, new_key_sum, r, chunk_states] =
       power_attention_forward(q, k, v, log_g, {}, {}, degree, scale, {}, normalize, fold);
   const c10::SymInt kept = fold ? c10::SymInt(0) : total;
   const at::ScalarType gate = log_g.has_value() ? log_g->scalar_type() : real_of(q);

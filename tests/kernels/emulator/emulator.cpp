@@ -245,6 +245,10 @@ void shuffle_up(Operands* lanes) {
   }
 }
 
+void shuffle_from(Operands* lanes) {
+  for (int lane = 0; lane < kWarp; ++lane) lanes[lane].out[0] = lanes[lanes[lane].in[1] % kWarp].in[0];
+}
+
 void copy_async(uint32_t destination, const void* source, bool valid) {
   std::memset(shared_at(destination, 16), 0xff, 16);
   if (reinterpret_cast<uintptr_t>(source) % 16 != 0) stop("cp.async from an address that is no multiple of 16");

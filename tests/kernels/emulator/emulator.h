@@ -57,6 +57,7 @@ void ldmatrix_trans(Operands* lanes);  // in: address
 void mma_m16n8k16(Operands* lanes);    // in: a0..a3, b0, b1; out: the product, to be added to c
 void shuffle_xor(Operands* lanes);     // in: value, lane mask
 void shuffle_up(Operands* lanes);      // in: value, delta
+void shuffle_from(Operands* lanes);    // in: value, lane
 
 void copy_async(uint32_t destination, const void* source, bool valid);
 void commit_copies();
@@ -109,6 +110,11 @@ inline uint32_t round_bf16(float x) {
 inline uint32_t pack_bf16(float low, float high) { return round_bf16(low) | round_bf16(high) << 16; }
 inline float bf16_low(uint32_t packed) { return bits_float(packed << 16); }
 inline float bf16_high(uint32_t packed) { return bits_float(packed & 0xffff0000u); }
+inline uint32_t multiply_bf16x2(uint32_t a, uint32_t b) {
+  return pack_bf16(bf16_low(a) * bf16_low(b), bf16_high(a) * bf16_high(b));
+}
+inline uint32_t repeat_low(uint32_t packed) { return (packed & 0xffffu) | packed << 16; }
+inline uint32_t repeat_high(uint32_t packed) { return (packed & 0xffff0000u) | packed >> 16; }
 inline float exp2_approx(float x) {
   const float y = std::exp2(x);
   return y < 1.17549435e-38f ? 0.0f : y;  // ftz
@@ -132,6 +138,11 @@ template <class T>
 T shuffle_up(T value, int delta) {
   return shuffle(emulator::shuffle_up, value, delta);
 }
+template <class T>
+T shuffle_from(T value, int lane) {
+  return shuffle(emulator::shuffle_from, value, lane);
+}
+inline int again(int value) { return value; }
 inline void sync_warp() { shuffle_xor(0, 0); }
 inline void sync_block() { emulator::barrier(false); }
 inline int sync_block_count(bool predicate) { return emulator::barrier(predicate); }

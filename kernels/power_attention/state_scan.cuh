@@ -1,0 +1,280 @@
+#pragma once
+
+#include "kernels/common/launch.h"
+#include "kernels/power_attention/state.cuh"
+#include "kernels/power_attention/state_scan.h"
+#include "kernels/power_attention/supported.h"
+
+// The recurrence over chunks, element by element, in float32. A thread owns 8 neighbouring elements of an image (one
+// 16-byte piece) through all chunks; the blocks of the key products come after those of the state.
+namespace power::kernels {
+
+inline constexpr int kAhead = 4;  // chunks whose loads are in flight together
+
+struct StateScanArgs {
+  AttentionArgs attention;
+  PublicStates outside;
+};
+
+// Where a piece stands in the state, and how it is weighted.
+template <int kDim, int kDegree>
+struct Piece {
+  bool is_keys, exists = false;
+  int64_t element;       // in the image (state) or in the key products
+  int column = 0;        // first column of the state, or of the key products' matrix
+  int low = 0, high = 0; // dimensions of the state's row, or `low` the row of the key products
+  bool diagonal = false; // both dimensions in one block of 8: both orders of the product are stored
+
+  POWER_DEVICE Piece(const AttentionArgs& args, int index) {
+    const int state_pieces_count = static_cast<int>(args.state_tiles * block_elements(kDim) / kPieceElements);
+    is_keys = index >= state_pieces_count;
+    if (is_keys) index -= state_pieces_count;
+    element = int64_t{index} * kPieceElements;
+    if (is_keys && element >= key_products(kDim, kDegree)) return;
+    if (is_keys && kDegree == 1) {
+      low = high = static_cast<int>(element);
+      exists = low < args.head_dim;
+      return;
+    }
+    constexpr int kBlockPieces = static_cast<int>(block_elements(kDim)) / kPieceElements;
+    const int block = index / kBlockPieces, byte = index % kBlockPieces * 16;
+    const int image = byte / Image<kDim>::kImageBytes, in_image = byte % Image<kDim>::kImageBytes;
+    const int row = in_image / Image<kDim>::kRowBytes, place = in_image % Image<kDim>::kRowBytes / 16;
+    const int swizzle = Image<kDim>::kColumns == 64 ? row & 7 : (row >> 1) & 3;
+    column = 8 * (image * (Image<kDim>::kColumns / 8) + (place ^ swizzle));
+    if (is_keys || kDegree == 1) {
+      low = high = kBlockRows * block + row;
+      exists = low < args.head_dim && column < args.head_dim;
+      return;
+    }
+    TileWalk walk;
+    for (int i = 0; i < block; ++i) walk.next(args.head_dim / kPhiBlock);
+    const int j = row & 7, i = 2 * ((j >> 1) ^ (row >> 4)) + ((row >> 3) & 1);
+    low = kPhiBlock * walk.outer + i;
+    high = kPhiBlock * walk.inner + j;
+    diagonal = walk.outer == walk.inner;
+    exists = column < args.head_dim;
+  }
+
+  // Index of the product of dimensions a and b in sym-lex/1.
+  static POWER_DEVICE int product(int a, int b, int head_dim) {
+    const int first = a < b ? a : b, second = a < b ? b : a;
+    return kDegree == 1 ? a : first * head_dim - first * (first - 1) / 2 + second - first;
+  }
+  // Element e of the piece in the public state or key sum of head `head`; -1 where it has no place of its own there.
+  POWER_DEVICE int64_t outside(const AttentionArgs& args, int head, int e, bool own) const {
+    const int D = args.head_dim;
+    const int64_t features = kDegree == 1 ? D : int64_t{D} * (D + 1) / 2;
+    if (!is_keys) {
+      if (own && low > high) return -1;
+      return (head * features + product(low, high, D)) * D + column + e;
+    }
+    if (kDegree == 1) return head * features + low + e;
+    if (own && low > column + e) return -1;
+    return head * features + product(low, column + e, D);
+  }
+  // The element inside divided by the public one: products off the diagonal are stored twice, or once with factor 2.
+  POWER_DEVICE float state_factor(int e) const {
+    if (kDegree == 1) return 1.0f;
+    if (is_keys) return low == column + e ? 1.0f : 0.5f;
+    return diagonal && low != high ? 0.5f : 1.0f;
+  }
+  POWER_DEVICE float dstate_factor() const { return kDegree == 2 && !is_keys && !diagonal ? 2.0f : 1.0f; }
+};
+
+struct Eight {
+  float value[kPieceElements];
+};
+
+POWER_DEVICE Eight unpack_eight(const uint4& packed) {
+  return {{bf16_low(packed.x), bf16_high(packed.x), bf16_low(packed.y), bf16_high(packed.y), bf16_low(packed.z),
+           bf16_high(packed.z), bf16_low(packed.w), bf16_high(packed.w)}};
+}
+
+POWER_DEVICE uint4 pack_eight(const Eight& x) {
+  return {pack_bf16(x.value[0], x.value[1]), pack_bf16(x.value[2], x.value[3]), pack_bf16(x.value[4], x.value[5]),
+          pack_bf16(x.value[6], x.value[7])};
+}
+
+// One thread's piece of every chunk's state.
+template <int kDim, int kDegree>
+class PieceOfChunks {
+ public:
+  POWER_DEVICE PieceOfChunks(const AttentionArgs& args, const StateArrays& states, const Piece<kDim, kDegree>& piece,
+                             int head)
+      : is_keys_(piece.is_keys), exists_(piece.exists) {
+    image_stride_ = image_blocks(kDim, args.head_dim, kDegree) * block_elements(kDim);
+    keys_image_ = piece.element + args.state_tiles * block_elements(kDim);
+    image_ = states.images + int64_t{head} * args.chunks * image_stride_ + (is_keys_ ? 0 : piece.element);
+    keys_ = states.keys + int64_t{head} * args.chunks * key_products(kDim, kDegree) + (is_keys_ ? piece.element : 0);
+  }
+  POWER_DEVICE Eight load(int chunk) const {
+    Eight x{};
+    if (!exists_) return x;
+    if (!is_keys_) return unpack_eight(*reinterpret_cast<const uint4*>(image_ + chunk * image_stride_));
+    const float* keys = keys_ + chunk * key_products(kDim, kDegree);
+    POWER_UNROLL
+    for (int e = 0; e < kPieceElements; ++e) x.value[e] = keys[e];
+    return x;
+  }
+  // Pieces outside the head dim are written too, as zeros: the products read them.
+  POWER_DEVICE void store(int chunk, const Eight& x) const {
+    uint16_t* image = image_ + chunk * image_stride_;
+    if (!is_keys_) {
+      *reinterpret_cast<uint4*>(image) = pack_eight(x);
+      return;
+    }
+    float* keys = keys_ + chunk * key_products(kDim, kDegree);
+    POWER_UNROLL
+    for (int e = 0; e < kPieceElements; ++e) keys[e] = x.value[e];
+    if constexpr (kDegree == 2) {  // what rounding loses is a second operand
+      const uint4 rounded = pack_eight(x);
+      const Eight back = unpack_eight(rounded);
+      Eight rest;
+      POWER_UNROLL
+      for (int e = 0; e < kPieceElements; ++e) rest.value[e] = x.value[e] - back.value[e];
+      *reinterpret_cast<uint4*>(image + keys_image_) = rounded;
+      *reinterpret_cast<uint4*>(image + keys_image_ + dimension_blocks(kDim) * block_elements(kDim)) = pack_eight(rest);
+    }
+  }
+
+ private:
+  bool is_keys_, exists_;
+  int64_t image_stride_, keys_image_;
+  uint16_t* image_;
+  float* keys_;
+};
+
+// What is left at a chunk's end of the state before it.
+POWER_DEVICE float chunk_decay(const AttentionArgs& args, const GateArrays& gates, int index) {
+  if (!args.gated) return 1.0f;
+  const Chunk chunk(args, index);
+  const int last = chunk.end_key - 1;
+  const float decay = exp2_approx(difference(gates.sum[last], chunk.gates_before(gates)));
+  return gates.segment[last] >= chunk.first_key ? 0.0f : decay;
+}
+
+// Calls step(chunk, decay, piece loaded) for every chunk, from the first one or from the last one, with the loads of
+// kAhead chunks in flight.
+template <bool kReverse, class Load, class Step>
+POWER_DEVICE void for_each_chunk(const AttentionArgs& args, const GateArrays& gates, float* decays, const Load& load,
+                                 const Step& step) {
+  const int thread = threadIdx.x;
+  const auto chunk_at = [&](int i) { return kReverse ? args.chunks - 1 - i : i; };
+  for (int base = 0; base < args.chunks; base += kPieceThreads) {
+    sync_block();
+    if (base + thread < args.chunks) decays[thread] = chunk_decay(args, gates, chunk_at(base + thread));
+    sync_block();
+    const int end = args.chunks - base < kPieceThreads ? args.chunks - base : kPieceThreads;
+    for (int first = 0; first < end; first += kAhead) {
+      Eight ahead[kAhead];
+      POWER_UNROLL
+      for (int i = 0; i < kAhead; ++i) {
+        if (first + i < end) ahead[i] = load(chunk_at(base + first + i));
+      }
+      POWER_UNROLL
+      for (int i = 0; i < kAhead; ++i) {
+        if (first + i < end) step(chunk_at(base + first + i), decays[first + i], ahead[i]);
+      }
+    }
+  }
+}
+
+template <int kDim, int kDegree>
+__global__ void __launch_bounds__(kPieceThreads) state_scan_kernel(const __grid_constant__ StateScanArgs scan) {
+  POWER_SHARED_MEMORY(shared);
+  const AttentionArgs& args = scan.attention;
+  const HeadIndex head(args, blockIdx.x);
+  const int index = static_cast<int>(blockIdx.y) * kPieceThreads + static_cast<int>(threadIdx.x);
+  const bool inside = index < state_pieces(kDim, args.head_dim, kDegree);
+  const Piece<kDim, kDegree> piece(args, inside ? index : 0);
+  const PieceOfChunks<kDim, kDegree> chunks(args, args.states, piece, head.head);
+  Eight run{};
+  if (inside && piece.exists && scan.outside.in_state != nullptr) {
+    const float* in = piece.is_keys ? scan.outside.in_keys : scan.outside.in_state;
+    for (int e = 0; e < kPieceElements; ++e) {
+      run.value[e] = in[piece.outside(args, head.head, e, false)] * piece.state_factor(e);
+    }
+  }
+  for_each_chunk<false>(
+      args, head.gates(args), reinterpret_cast<float*>(shared),
+      [&](int chunk) { return inside && (chunk + 1 < args.chunks || args.has_final) ? chunks.load(chunk) : Eight{}; },
+      [&](int chunk, float decay, const Eight& sum) {
+        if (inside && (chunk > 0 || args.has_initial)) chunks.store(chunk, run);
+        for (int e = 0; e < kPieceElements; ++e) run.value[e] = fmaf(run.value[e], decay, sum.value[e]);
+      });
+  if (!inside || !piece.exists || scan.outside.out_state == nullptr) return;
+  float* out = piece.is_keys ? scan.outside.out_keys : scan.outside.out_state;
+  for (int e = 0; e < kPieceElements; ++e) {
+    const int64_t at = piece.outside(args, head.head, e, true);
+    if (at >= 0) out[at] = run.value[e] / piece.state_factor(e);
+  }
+}
+
+template <int kDim, int kDegree>
+__global__ void __launch_bounds__(kPieceThreads) dstate_scan_kernel(const __grid_constant__ StateScanArgs scan) {
+  POWER_SHARED_MEMORY(shared);
+  const AttentionArgs& args = scan.attention;
+  const HeadIndex head(args, blockIdx.x);
+  const int index = static_cast<int>(blockIdx.y) * kPieceThreads + static_cast<int>(threadIdx.x);
+  const bool inside = index < state_pieces(kDim, args.head_dim, kDegree);
+  const Piece<kDim, kDegree> piece(args, inside ? index : 0);
+  const PieceOfChunks<kDim, kDegree> states(args, args.states, piece, head.head);
+  const PieceOfChunks<kDim, kDegree> chunks(args, args.dstates, piece, head.head);
+  Eight run{};
+  if (inside && piece.exists && scan.outside.in_state != nullptr) {
+    const float* in = piece.is_keys ? scan.outside.in_keys : scan.outside.in_state;
+    for (int e = 0; e < kPieceElements; ++e) {
+      run.value[e] = in[piece.outside(args, head.head, e, false)] * piece.dstate_factor();
+    }
+  }
+  const float dot_factor = 1.0f / piece.dstate_factor();
+  const auto has_sum = [&](int chunk) {
+    return chunk >= args.first_query_chunk && (chunk > 0 || args.has_initial);
+  };
+  for_each_chunk<true>(
+      args, head.gates(args), reinterpret_cast<float*>(shared),
+      [&](int chunk) { return inside && has_sum(chunk) ? chunks.load(chunk) : Eight{}; },
+      [&](int chunk, float decay, const Eight& sum) {
+        if (inside && (chunk + 1 < args.chunks || args.has_final)) chunks.store(chunk, run);
+        if (args.gated) {
+          float dot = 0.0f;
+          if (inside && (chunk > 0 || args.has_initial)) {
+            const Eight state = states.load(chunk);
+            for (int e = 0; e < kPieceElements; ++e) dot = fmaf(state.value[e], run.value[e], dot);
+          }
+          dot *= decay * dot_factor;
+          for (int mask = 16; mask > 0; mask /= 2) dot += shuffle_xor(dot, mask);
+          if (threadIdx.x % 32 == 0) {
+            const int part = static_cast<int>(blockIdx.y * (kPieceThreads / 32) + threadIdx.x / 32);
+            args.state_dot[(int64_t{head.head} * args.chunks + chunk) * args.state_dot_parts + part] = dot;
+          }
+        }
+        for (int e = 0; e < kPieceElements; ++e) run.value[e] = fmaf(run.value[e], decay, sum.value[e]);
+      });
+  if (!inside || !piece.exists || scan.outside.out_state == nullptr) return;
+  float* out = piece.is_keys ? scan.outside.out_keys : scan.outside.out_state;
+  for (int e = 0; e < kPieceElements; ++e) {
+    const int64_t at = piece.outside(args, head.head, e, true);
+    if (at >= 0) out[at] = run.value[e] / piece.dstate_factor();
+  }
+}
+
+template <int kDim, int kDegree>
+dim3 scan_grid(const AttentionArgs& args) {
+  return dim3(args.batch * args.kv_heads.divisor, ceil_div(state_pieces(kDim, args.head_dim, kDegree), kPieceThreads));
+}
+
+template <int kDim, int kDegree>
+void run_state_scan(const AttentionArgs& args, const PublicStates& outside, void* stream) {
+  launch(state_scan_kernel<kDim, kDegree>, "state_scan_kernel", scan_grid<kDim, kDegree>(args), kPieceThreads,
+         kPieceThreads * sizeof(float), stream, StateScanArgs{args, outside});
+}
+
+template <int kDim, int kDegree>
+void run_dstate_scan(const AttentionArgs& args, const PublicStates& outside, void* stream) {
+  launch(dstate_scan_kernel<kDim, kDegree>, "dstate_scan_kernel", scan_grid<kDim, kDegree>(args), kPieceThreads,
+         kPieceThreads * sizeof(float), stream, StateScanArgs{args, outside});
+}
+
+}  // namespace power::kernels

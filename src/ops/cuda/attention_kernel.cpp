@@ -1,0 +1,164 @@
+#include "ops/cuda/attention_kernel.h"
+
+#include <ATen/ATen.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <c10/util/Exception.h>
+#include <cuda_runtime_api.h>
+
+#include <limits>
+
+#include "core/error.h"
+#include "ops/cuda/kernel_tensors.h"
+#include "ops/symmetric_power.h"
+
+namespace power::ops::cuda {
+namespace {
+
+kernels::AttentionShape shape_of(const Problem& p) {
+  kernels::AttentionShape shape;
+  shape.batch = static_cast<int>(p.batch);
+  shape.query_len = static_cast<int>(p.query_len);
+  shape.key_len = static_cast<int>(p.key_len);
+  shape.kv_heads = static_cast<int>(p.heads);
+  shape.group = static_cast<int>(p.group());
+  shape.head_dim = static_cast<int>(p.head_dim);
+  shape.degree = static_cast<int>(p.degree);
+  shape.scale = p.scale;
+  shape.normalize = kernel_normalize(p.normalize);
+  shape.chunk = static_cast<int>(p.chunk_size < p.key_len ? p.chunk_size : 0);
+  return shape;
+}
+
+void* pointer(const at::Tensor& t) { return t.numel() > 0 ? t.data_ptr() : nullptr; }
+
+// Contiguous float32 tensors of a state; what the kernels see of them.
+struct StateTensors {
+  at::Tensor state, key_sum;
+  kernels::State view() const {
+    if (!state.defined()) return {};
+    return {state.data_ptr<float>(), key_sum.data_ptr<float>()};
+  }
+};
+
+StateTensors given(const OptTensor& state, const OptTensor& key_sum) {
+  if (!state.has_value()) return {};
+  return {state->contiguous(), key_sum->contiguous()};
+}
+
+StateTensors new_state(const Problem& p, const at::Tensor& like) {
+  const at::TensorOptions options = like.options().dtype(at::kFloat);
+  const int64_t features = state_dim(p.head_dim, p.degree);
+  return {at::empty({p.batch, p.heads, features, p.value_dim}, options),
+          at::empty({p.batch, p.heads, features}, options)};
+}
+
+// The states of all chunks are kept for the backward pass where those of many layers fit the GPU; making them again costs
+// about a seventh of the operator's time. Both give the same bits.
+bool keeps_states(size_t bytes) {
+  constexpr size_t kLayers = 64;
+  static const size_t total = [] {
+    size_t free_bytes = 0, total_bytes = 0;
+    C10_CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
+    return total_bytes;
+  }();
+  const bool keep = bytes * kLayers <= total;
+  if (!keep) {
+    TORCH_WARN_ONCE("power_attention: the states of one call take ", bytes >> 20,
+                    " MiB; the backward pass makes them again instead of keeping them");
+  }
+  return keep;
+}
+
+}  // namespace
+
+bool attention_kernel_serves(const Problem& p, const at::Tensor& q, bool has_initial_state) {
+  const bool half = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
+  const int64_t longest = std::numeric_limits<int>::max();
+  if (!half || p.value_dim != p.head_dim || p.batch > longest || p.key_len > longest) return false;
+  if ((has_initial_state || p.return_state) && p.degree > 2) return false;
+  return kernels::unsupported_reason(shape_of(p)) == nullptr;
+}
+
+KernelForward attention_kernel_forward(const Problem& p, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                       const OptTensor& log_g, const OptTensor& initial_state,
+                                       const OptTensor& initial_key_sum) {
+  const c10::cuda::CUDAGuard device(q.device());
+  const kernels::AttentionShape shape = shape_of(p);
+  const at::Tensor q_in = readable(q), k_in = readable(k), v_in = readable(v);
+  const at::Tensor gates = log_g.has_value() ? log_g->to(at::kFloat) : at::Tensor();
+  const at::TensorOptions real = q.options().dtype(at::kFloat);
+  const at::Tensor y = at::empty({p.batch, p.query_len, p.query_heads, p.value_dim}, q.options().dtype(at::kBFloat16));
+  const at::Tensor r = at::empty({p.batch, p.query_len, p.query_heads, p.row_values()}, real);
+  require(kernels::row_stats_floats(shape) <= static_cast<size_t>(r.numel()), ErrorKind::kRuntime,
+          "power_attention: the kernel keeps ", kernels::row_stats_floats(shape), " row values, and there is room for ",
+          r.numel());
+  const StateTensors initial = given(initial_state, initial_key_sum);
+  const StateTensors final = p.return_state ? new_state(p, q) : StateTensors{};
+  const size_t states_bytes = kernels::saved_states_bytes(shape, initial.state.defined());
+  const at::Tensor states = workspace(states_bytes > 0 && keeps_states(states_bytes) ? states_bytes : 0, q);
+  kernels::ForwardParams params;
+  params.shape = shape;
+  params.q = view(q_in), params.k = view(k_in), params.v = view(v_in), params.y = view(y);
+  params.log_g = gate_view(gates);
+  params.initial = initial.view(), params.final = final.view();
+  params.states = pointer(states);
+  params.row_stats = r.data_ptr<float>();
+  const at::Tensor scratch = workspace(kernels::forward_workspace_bytes(params), q);
+  params.workspace = pointer(scratch);
+  params.stream = c10::cuda::getCurrentCUDAStream().stream();
+  kernels::power_attention_forward(params);
+  const at::Tensor none = at::empty({0}, real);
+  return {y.to(q.scalar_type()), r, p.return_state ? final.state : none, p.return_state ? final.key_sum : none, states};
+}
+
+KernelBackward attention_kernel_backward(const Problem& p, const at::Tensor& dy, const OptTensor& dstate,
+                                         const OptTensor& dkey_sum, const at::Tensor& q, const at::Tensor& k,
+                                         const at::Tensor& v, const OptTensor& log_g, const OptTensor& initial_state,
+                                         const OptTensor& initial_key_sum, const at::Tensor& y, const at::Tensor& r,
+                                         const at::Tensor& chunk_states) {
+  const c10::cuda::CUDAGuard device(q.device());
+  const kernels::AttentionShape shape = shape_of(p);
+  const at::Tensor q_in = readable(q), k_in = readable(k), v_in = readable(v), y_in = readable(y);
+  const at::Tensor dy_in = readable(dy), r_in = r.contiguous();
+  const at::Tensor gates = log_g.has_value() ? log_g->to(at::kFloat) : at::Tensor();
+  const at::TensorOptions options = q.options().dtype(at::kBFloat16);
+  const at::Tensor dq = at::empty(q.sizes(), options), dk = at::empty(k.sizes(), options);
+  const at::Tensor dv = at::empty(v.sizes(), options);
+  const at::Tensor none = at::empty({0}, r.options());
+  const StateTensors initial = given(initial_state, initial_key_sum);
+  const StateTensors dinitial = initial.state.defined() ? new_state(p, q) : StateTensors{none, none};
+  StateTensors dfinal;
+  if (dstate.has_value() || dkey_sum.has_value()) {
+    dfinal = new_state(p, q);
+    dfinal.state = dstate.has_value() ? dstate->contiguous() : dfinal.state.zero_();
+    dfinal.key_sum = dkey_sum.has_value() ? dkey_sum->contiguous() : dfinal.key_sum.zero_();
+  }
+  kernels::BackwardParams params;
+  params.shape = shape;
+  params.q = view(q_in), params.k = view(k_in), params.v = view(v_in);
+  params.y = view(y_in), params.dy = view(dy_in);
+  params.dq = view(dq), params.dk = view(dk), params.dv = view(dv);
+  params.log_g = gate_view(gates);
+  params.row_stats = r_in.data_ptr<float>();
+  params.initial = initial.view(), params.dfinal = dfinal.view();
+  if (initial.state.defined()) params.dinitial = dinitial.view();
+  params.states = pointer(chunk_states);
+  at::Tensor dlog_g = none;
+  if (gates.defined()) {
+    dlog_g = at::empty({p.batch, p.key_len, p.heads}, gates.options());
+    params.dlog_g = dlog_g.data_ptr<float>();
+    params.dlog_g_batch = dlog_g.stride(0);
+    params.dlog_g_token = dlog_g.stride(1);
+    params.dlog_g_head = dlog_g.stride(2);
+  }
+  const at::Tensor scratch = workspace(kernels::backward_workspace_bytes(params), q);
+  params.workspace = pointer(scratch);
+  params.stream = c10::cuda::getCurrentCUDAStream().stream();
+  kernels::power_attention_backward(params);
+  const at::ScalarType dtype = q.scalar_type();
+  return {dq.to(dtype), dk.to(dtype), dv.to(dtype), dlog_g, dinitial.state, dinitial.key_sum};
+}
+
+}  // namespace power::ops::cuda
