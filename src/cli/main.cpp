@@ -112,6 +112,9 @@ int run(const Words& words) {
   } catch (const c10::OutOfMemoryError& error) {
     log_error("out of GPU memory: ", first_line(error.what_without_backtrace()),
               "\n  lower batch_size (and raise gradient_accumulation_steps), or set recompute=True");
+  } catch (const c10::ValueError& error) {
+    log_error(error.what_without_backtrace());
+    return static_cast<int>(ErrorKind::kUsage);
   } catch (const c10::Error& error) {
     log_error("LibTorch: ", error.what_without_backtrace());
   } catch (const std::bad_alloc&) {

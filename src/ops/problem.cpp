@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "core/error.h"
+#include "ops/check_argument.h"
 #include "ops/symmetric_power.h"
 
 namespace power::ops {
@@ -15,7 +15,7 @@ constexpr int64_t kChunkedHeadDimLimitLow = 128;  // degrees 1 and 2
 
 template <class... Args>
 void check(bool condition, const Args&... message) {
-  require(condition, ErrorKind::kUsage, "power_attention: ", message...);
+  check_argument(condition, "power_attention: ", message...);
 }
 
 void check_shape(const at::Tensor& tensor, const char* name, at::IntArrayRef expected, const char* letters) {

@@ -10,7 +10,7 @@
 #include <tuple>
 #include <vector>
 
-#include "core/error.h"
+#include "ops/check_argument.h"
 
 namespace power::ops {
 namespace {
@@ -140,8 +140,8 @@ int64_t state_dim(int64_t head_dim, int64_t degree) {
   int64_t features = 1;
   for (int64_t i = 1; i <= degree; ++i) {
     size = size * static_cast<double>(head_dim + i - 1) / static_cast<double>(i);
-    require(size < 4e18, ErrorKind::kUsage, "power_attention: the state of degree ", degree, " at head dim ", head_dim,
-            " has ", size, " features; use the quadratic form (chunk_size 0) without states");
+    check_argument(size < 4e18, "power_attention: the state of degree ", degree, " at head dim ", head_dim, " has ",
+                   size, " features; use the quadratic form (chunk_size 0) without states");
     features = features * (head_dim + i - 1) / i;
   }
   return features;

@@ -1,4 +1,5 @@
 #include <ATen/autocast_mode.h>
+#include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -14,7 +15,7 @@ void expect_error(const std::function<void()>& call, const std::string& part) {
   try {
     call();
     FAIL() << "accepted; expected an error with '" << part << "'";
-  } catch (const std::exception& e) {
+  } catch (const c10::ValueError& e) {
     EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
   }
 }

@@ -127,10 +127,17 @@ def check_errors():
                          ({"normalize": "max"}, "supported: sum, layer, none")):
         try:
             ops.power_attention(q, k, v, log_g, **kwargs)
-        except RuntimeError as error:
+        except ValueError as error:
             assert text in str(error), error
         else:
             raise AssertionError(f"{kwargs} was accepted")
+    for call in (lambda: ops.discumsum(q[0, 0]), lambda: ops.update_state(k, v, log_g, 2, 0),
+                 lambda: ops.power_attention_step(q, k[:, :2], v[:, :2], log_g, None, None, None, None, None)):
+        try:
+            call()
+        except ValueError:
+            continue
+        raise AssertionError("a wrong argument was accepted")
 
 
 for check in (check_definition, check_gradients, check_step, check_decode, check_errors, check_registrations):

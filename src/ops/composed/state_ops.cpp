@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "core/error.h"
+#include "ops/check_argument.h"
 #include "ops/composed/layout.h"
 #include "ops/composed/low_level.h"
 #include "ops/composed/state.h"
@@ -19,8 +19,8 @@ struct Chunks {
 
   Chunks(int64_t tokens, OptInt chunk_size, bool with_queries) {
     const int64_t size = std::min(chunk_size.value_or(tokens), tokens);
-    require(size > 0, ErrorKind::kUsage, "power_attention: chunk_size is ", chunk_size.value_or(0), " for ", tokens,
-            " tokens; both must be positive");
+    check_argument(size > 0, "power_attention: chunk_size is ", chunk_size.value_or(0), " for ", tokens,
+                   " tokens; both must be positive");
     const int64_t whole = tokens / size, tail = tokens % size;
     if (whole > 0) add({0, whole, size, with_queries ? size : 0});
     if (tail > 0) add({tokens - tail, 1, tail, with_queries ? tail : 0});
@@ -90,11 +90,11 @@ ChunkBatch query_batch(const at::Tensor& q, int64_t heads, int64_t value_dim, co
 
 double check_query_state(const at::Tensor& q, const at::Tensor& state, const at::Tensor& key_sum,
                          const OptTensor& log_g, int64_t degree, OptDouble scale, const Chunks& chunks) {
-  require(state.dim() == 5 && key_sum.dim() == 4, ErrorKind::kUsage,
-          "query_state: state must be (B,N,H,F,E) and key_sum (B,N,H,F), found ", state.sizes(), " and ",
-          key_sum.sizes());
-  require(state.size(1) == chunks.count, ErrorKind::kUsage, "query_state: ", q.size(1), " tokens make ", chunks.count,
-          " chunks, and state has ", state.size(1));
+  check_argument(state.dim() == 5 && key_sum.dim() == 4,
+                 "query_state: state must be (B,N,H,F,E) and key_sum (B,N,H,F), found ", state.sizes(), " and ",
+                 key_sum.sizes());
+  check_argument(state.size(1) == chunks.count, "query_state: ", q.size(1), " tokens make ", chunks.count,
+                 " chunks, and state has ", state.size(1));
   // Shapes, dtypes, degree and scale as for a call of the operator on these tokens with the first chunk's state.
   const at::Tensor k = q.narrow(2, 0, state.size(2)), v = k.narrow(3, 0, 1).expand({-1, -1, -1, state.size(4)});
   return check_problem(q, k, v, log_g, state.select(1, 0), key_sum.select(1, 0), degree, scale, 0, "sum", false).scale;
@@ -165,19 +165,19 @@ at::Tensor decay_of(const OptTensor& log_decay, at::ScalarType dtype) {
 }  // namespace
 
 Tensor2 discumsum(const at::Tensor& x, const OptTensor& log_decay, const OptTensor& initial) {
-  require(x.dim() >= 3, ErrorKind::kUsage, "discumsum: x must be (B,N,H,...), found ", x.sizes());
-  require(x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble, ErrorKind::kUsage, "discumsum: x has dtype ",
-          x.scalar_type(), "; supported: float32, float64 (running sums do not survive half precision)");
-  require(!log_decay.has_value() || log_decay->sizes() == x.sizes().slice(0, 3), ErrorKind::kUsage,
-          "discumsum: log_decay must be (B,N,H) of x ", x.sizes());
+  check_argument(x.dim() >= 3, "discumsum: x must be (B,N,H,...), found ", x.sizes());
+  check_argument(x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble, "discumsum: x has dtype ",
+                 x.scalar_type(), "; supported: float32, float64 (running sums do not survive half precision)");
+  check_argument(!log_decay.has_value() || log_decay->sizes() == x.sizes().slice(0, 3),
+                 "discumsum: log_decay must be (B,N,H) of x ", x.sizes());
   const int64_t batch = x.size(0);
   at::Tensor sums = heads_first(x);
   at::Tensor first;
   if (initial.has_value()) {
     std::vector<int64_t> shape = x.sizes().vec();
     shape.erase(shape.begin() + 1);
-    require(initial->sizes() == at::IntArrayRef(shape), ErrorKind::kUsage, "discumsum: initial must be ",
-            at::IntArrayRef(shape), ", found ", initial->sizes());
+    check_argument(initial->sizes() == at::IntArrayRef(shape), "discumsum: initial must be ", at::IntArrayRef(shape),
+                   ", found ", initial->sizes());
     first = initial->flatten(0, 1).to(x.scalar_type());
   }
   const at::Tensor last = discounted_sum_(sums, decay_of(log_decay, x.scalar_type()), first);

@@ -1,8 +1,8 @@
 #include "ops/composed/step.h"
+#include "ops/check_argument.h"
 
 #include <ATen/ATen.h>
 
-#include "core/error.h"
 #include "ops/composed/power_attention.h"
 
 namespace power::ops::composed {
@@ -19,14 +19,13 @@ Tensor6 power_attention_step(const at::Tensor& q, const at::Tensor& k, const at:
                              const OptTensor& state, const OptTensor& key_sum, const OptTensor& cache_k,
                              const OptTensor& cache_v, const OptTensor& cache_log_g, int64_t degree, OptDouble scale,
                              int64_t switch_over, std::string_view normalize) {
-  require(switch_over >= 1, ErrorKind::kUsage, "power_attention_step: switch_over is ", switch_over,
-          "; it must be at least 1");
-  require(cache_k.has_value() == cache_v.has_value(), ErrorKind::kUsage,
-          "power_attention_step: cache_k and cache_v belong together; found only one of them");
-  require(!cache_k.has_value() || cache_k->size(1) == 0 || log_g.has_value() == cache_log_g.has_value(),
-          ErrorKind::kUsage, "power_attention_step: log_g and cache_log_g must both be given or both be left out");
-  require(q.size(1) == k.size(1), ErrorKind::kUsage, "power_attention_step: q has ", q.size(1), " new tokens and k ",
-          k.size(1), "; the cache holds the earlier keys");
+  check_argument(switch_over >= 1, "power_attention_step: switch_over is ", switch_over, "; it must be at least 1");
+  check_argument(cache_k.has_value() == cache_v.has_value(),
+                 "power_attention_step: cache_k and cache_v belong together; found only one of them");
+  check_argument(!cache_k.has_value() || cache_k->size(1) == 0 || log_g.has_value() == cache_log_g.has_value(),
+                 "power_attention_step: log_g and cache_log_g must both be given or both be left out");
+  check_argument(q.size(1) == k.size(1), "power_attention_step: q has ", q.size(1), " new tokens and k ", k.size(1),
+                 "; the cache holds the earlier keys");
   const at::Tensor keys = append(cache_k, k), values = append(cache_v, v);
   const OptTensor gates = log_g.has_value() ? OptTensor(append(cache_log_g, *log_g)) : OptTensor();
   const bool fold = keys.size(1) >= switch_over;
