@@ -111,18 +111,22 @@ void compare_text_files(const std::string& name, const std::string& a, const std
     result.configuration_differences.push_back(name + " differs");
     return;
   }
-  // Name what differs: {"op": "replace", "path": "/samples", ...} of RFC 6902.
-  const json left = parse_strict_json(a, name);
-  const json right = parse_strict_json(b, name);
-  const json changes = json::diff(left, right);
-  if (changes.empty()) result.state_differences.push_back(name + " differs in its spelling only");
-  for (const json& change : changes) {
-    const auto path = change["path"].get<std::string>();
-    const json::json_pointer pointer(path);
-    result.state_differences.push_back(
-        str(name, ' ', printable(path), ": ", left.contains(pointer) ? printable(left[pointer].dump()) : "absent",
-            " against ", right.contains(pointer) ? printable(right[pointer].dump()) : "absent"));
+  // One line for each key of the object: a value of it that differs, by its path ("/samples", "/losses/3").
+  const json left = parse_strict_json(a, name).flatten();
+  const json right = parse_strict_json(b, name).flatten();
+  std::map<std::string, std::string> lines;
+  for (const json* side : {&left, &right}) {
+    for (const auto& [path, value] : side->items()) {
+      const auto text = [&path](const json& all) {
+        return all.contains(path) ? printable(all[path].dump()) : "absent";
+      };
+      if (text(left) == text(right)) continue;
+      lines.emplace(path.substr(0, path.find('/', 1)),
+                    str(name, ' ', printable(path), ": ", text(left), " against ", text(right)));
+    }
   }
+  if (lines.empty()) result.state_differences.push_back(name + " differs in its spelling only");
+  for (const auto& [key, line] : lines) result.state_differences.push_back(line);
 }
 
 }  // namespace

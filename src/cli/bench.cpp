@@ -36,7 +36,7 @@ Command bench_operator_command() {
                   {.name = "no_gates", .help = "without gates"},
                   {.name = "no_softmax", .help = "without cuDNN and flash attention beside it"},
                   {.name = "repeats", .takes = Takes::kOne, .value = "N", .help = "timed runs [20]"},
-                  {.name = "json", .help = "JSON on stdout"}},
+                  json_option()},
       .examples = {"powertrain bench operator", "powertrain bench operator --shape 64,1024,12 --shape 1,16384,12,4"},
       .run = run_bench};
 }

@@ -165,8 +165,6 @@ int run_diff(const Arguments& arguments) {
   return difference.equal() ? kSame : kDifferent;
 }
 
-const Option kJson = {.name = "json", .help = "JSON on stdout"};
-
 }  // namespace
 
 Command ckpt_ls_command() {
@@ -175,7 +173,7 @@ Command ckpt_ls_command() {
           .operands = "RUN",
           .min_operands = 1,
           .max_operands = 1,
-          .options = {kJson},
+          .options = {json_option()},
           .examples = {"powertrain ckpt ls runs/a"},
           .run = run_ls};
 }
@@ -186,7 +184,7 @@ Command ckpt_verify_command() {
           .operands = "RUN|CHECKPOINT...",
           .min_operands = 1,
           .max_operands = 1024,
-          .options = {kJson},
+          .options = {json_option()},
           .examples = {"powertrain ckpt verify runs/a", "powertrain ckpt verify runs/a/ckpt/step-00001000"},
           .run = run_verify};
 }
@@ -197,7 +195,7 @@ Command ckpt_diff_command() {
           .operands = "A B",
           .min_operands = 2,
           .max_operands = 2,
-          .options = {kJson},
+          .options = {json_option()},
           .examples = {"powertrain ckpt diff runs/a/ckpt/step-00001000 runs/b/ckpt/step-00001000",
                        "powertrain ckpt diff runs/a runs/b"},
           .run = run_diff};

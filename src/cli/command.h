@@ -30,6 +30,10 @@ struct Command {
 const std::vector<Command>& commands();
 // Options of every command: --help, --quiet.
 const std::vector<Option>& common_options();
+// Options of several commands: the checkpoint to read, where to compute, and JSON on stdout.
+Option checkpoint_option();
+Option device_option();
+Option json_option();
 
 Command train_command();
 Command eval_command();

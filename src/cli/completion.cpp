@@ -56,14 +56,15 @@ std::string option_words(const Command& command) {
 
 // zsh runs the same function through bashcompinit.
 std::string bash_script(bool zsh) {
-  std::string text = zsh ? "#compdef powertrain\nautoload -U +X bashcompinit && bashcompinit\n"
-                         : "# bash completion of powertrain; `powertrain completion bash` prints it\n";
-  text += R"(_powertrain() {
+  std::string text = zsh ? "#compdef powertrain\nautoload -U +X bashcompinit && bashcompinit\n_powertrain_words"
+                         : "# bash completion of powertrain; `powertrain completion bash` prints it\n_powertrain";
+  text += R"(() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]}
   local option="" words=""
   COMPREPLY=()
-  # Bash splits --key=value at the equals sign.
-  if [[ $cur == "=" ]]; then option=$prev; cur=""
+  # Bash splits --key=value at the equals sign, zsh does not.
+  if [[ $cur == --*=* ]]; then option=${cur%%=*}; cur=${cur#*=}
+  elif [[ $cur == "=" ]]; then option=$prev; cur=""
   elif [[ $prev == "=" && $COMP_CWORD -gt 1 ]]; then option=${COMP_WORDS[COMP_CWORD-2]}
   elif [[ $prev == --* ]]; then option=$prev
   fi
@@ -105,8 +106,15 @@ std::string bash_script(bool zsh) {
     COMPREPLY=($(compgen -f -- "$cur"))
   fi
 }
-complete -F _powertrain powertrain
 )";
+  text += zsh ? R"(_powertrain() {
+  compset -P '--*='
+  _bash_complete -F _powertrain_words
+}
+# As a file in fpath this is the body of _powertrain and answers at once; sourced, it only tells zsh of it.
+if [[ ${funcstack[1]} == _powertrain ]]; then _powertrain; else compdef _powertrain powertrain; fi
+)"
+              : "complete -F _powertrain powertrain\n";
   return text;
 }
 

@@ -139,8 +139,7 @@ Command data_verify_command() {
           .operands = "FILE|DIR...",
           .min_operands = 1,
           .max_operands = 1 << 20,
-          .options = {tokenizer_option("whose ids are allowed [the manifest's, else gpt2]"),
-                      {.name = "json", .help = "one JSON object on stdout"}},
+          .options = {tokenizer_option("whose ids are allowed [the manifest's, else gpt2]"), json_option()},
           .examples = {"powertrain data verify data/shakespeare", "powertrain data verify 'shards/*.bin' --json"},
           .run = [](const Arguments& arguments) { return run_inspect(arguments, true); }};
 }
@@ -151,7 +150,7 @@ Command data_info_command() {
           .operands = "FILE|DIR...",
           .min_operands = 1,
           .max_operands = 1 << 20,
-          .options = {{.name = "json", .help = "one JSON object on stdout"}},
+          .options = {json_option()},
           .examples = {"powertrain data info data/shakespeare", "powertrain data info train.bin --json"},
           .run = [](const Arguments& arguments) { return run_inspect(arguments, false); }};
 }

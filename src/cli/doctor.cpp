@@ -78,7 +78,7 @@ std::vector<Check> check_gpus(const Environment& environment) {
 }
 
 Check check_threads(const Environment& environment) {
-  Check check{"cpu", State::kOk, str(environment.cores, " cores, ", environment.threads, " threads"), ""};
+  Check check{"cpu", State::kOk, str("cores ", environment.cores, ", threads ", environment.threads), ""};
   if (environment.threads > environment.cores) {
     check.state = State::kNote;
     check.advice = str("more threads than cores slow each other down: set OMP_NUM_THREADS=", environment.cores);
@@ -143,7 +143,7 @@ int run_doctor(const Arguments& arguments) {
 Command doctor_command() {
   return {.name = "doctor",
           .summary = "what this machine has, what is missing, what to do; exit code 1 where something is broken",
-          .options = {{.name = "json", .help = "one JSON object on stdout"}},
+          .options = {json_option()},
           .examples = {"powertrain doctor", "powertrain doctor --json"},
           .run = run_doctor};
 }

@@ -19,4 +19,19 @@ const std::vector<Option>& common_options() {
   return options;
 }
 
+Option checkpoint_option() {
+  return {.name = "checkpoint",
+          .takes = Takes::kOne,
+          .value = "DIR",
+          .help = "a run folder (its newest valid checkpoint) or one checkpoint",
+          .required = true,
+          .is_path = true};
+}
+
+Option device_option() {
+  return {.name = "device", .takes = Takes::kOne, .value = "DEVICE", .help = "auto, cpu, cuda or cuda:N [auto]"};
+}
+
+Option json_option() { return {.name = "json", .help = "JSON on stdout"}; }
+
 }  // namespace power::cli

@@ -30,7 +30,7 @@ Command selftest_command() {
                        .help = "where to run [auto: the GPU if there is one]",
                        .choices = {"auto", "cuda", "cpu"}},
                       {.name = "quick", .help = "a few cases only"},
-                      {.name = "json", .help = "JSON on stdout"}},
+                      json_option()},
           .examples = {"powertrain selftest", "powertrain selftest --quick --device cpu"},
           .run = run_selftest};
 }

@@ -268,7 +268,7 @@ std::vector<Key> build_schema() {
       {.name = "time_limit",
        .group = run,
        .member = &C::time_limit,
-       .help = "save and stop (exit code 5) after so long; 0: no limit",
+       .help = "save and stop (exit code 5) after so many minutes; 0: no limit",
        .range = between(0, 1e7),
        .unit = "minutes"},
       {.name = "tensorboard", .group = run, .member = &C::tensorboard, .help = "write event files to out_dir/tb"},

@@ -34,6 +34,10 @@ std::string format_count(double value, const char* unit) {
   return scaled(value, 1000, {" ", " k", " M", " G", " T"}) + unit;
 }
 
+std::string format_amount(double value, const char* noun) {
+  return scaled(value, 1000, {" ", "k ", "M ", "G ", "T "}) + noun;
+}
+
 std::string format_bytes(double bytes) { return scaled(bytes, 1024, {" B", " KiB", " MiB", " GiB", " TiB"}); }
 
 std::string format_duration(double seconds) {

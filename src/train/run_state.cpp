@@ -1,5 +1,7 @@
 #include "train/run_state.h"
 
+#include <torch/utils.h>
+
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -113,10 +115,14 @@ Progress restore(const checkpoint::Reader& reader, model::Gpt& model, optim::Ada
   return progress_from_json(reader.read_text(kStateFile));
 }
 
-checkpoint::Reader open_checkpoint(const std::string& path) {
-  const auto found = checkpoint::resolve(path, [](const checkpoint::Found& skipped) {
+std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& path) {
+  return checkpoint::resolve(path, [](const checkpoint::Found& skipped) {
     log_warning("skipped ", skipped.path.string(), ": ", skipped.problem);
   });
+}
+
+checkpoint::Reader open_checkpoint(const std::string& path) {
+  const auto found = find_checkpoint(path);
   require(found.has_value(), ErrorKind::kData, path, ": holds no checkpoint; a run folder has them under ckpt/");
   return checkpoint::Reader(*found);
 }

@@ -34,7 +34,9 @@ checkpoint::Contents capture(const config::RunConfig& config, const model::Gpt& 
 Progress restore(const checkpoint::Reader& reader, model::Gpt& model, optim::AdamW& optimizer,
                  std::optional<optim::LossScaler>& scaler, torch::Device device);
 
-// The checkpoint at `path`, or of the run folder `path` the newest valid one, with a warning for each it skips.
+// checkpoint::resolve with a warning for each checkpoint it skips.
+std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& path);
+// The checkpoint that find_checkpoint finds; throws Error(kData) where there is none.
 checkpoint::Reader open_checkpoint(const std::string& path);
 
 // A checkpoint's configuration, and its model ready for evaluation on `device`.

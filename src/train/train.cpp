@@ -28,15 +28,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void warn_skipped(const checkpoint::Found& found) { log_warning("skipped ", found.path.string(), ": ", found.problem); }
-
 // The checkpoint to go on from, or nullopt for a fresh start.
 std::optional<fs::path> starting_point(const config::RunConfig& config) {
   const bool explicit_path = config.resume != "auto" && config.resume != "never";
   const bool wanted = config.init_from == "resume" || config.resume == "auto";
   const fs::path run = config.out_dir;
   if (explicit_path) {
-    const auto found = checkpoint::resolve(config.resume, warn_skipped);
+    const auto found = find_checkpoint(config.resume);
     require(found.has_value(), ErrorKind::kData, config.resume, ": holds no checkpoint");
     const auto newest = fs::exists(run / "ckpt") ? checkpoint::resolve(run) : std::nullopt;
     require(!newest || fs::equivalent(*newest, *found), ErrorKind::kUsage, run.string(), " holds ",
@@ -45,7 +43,7 @@ std::optional<fs::path> starting_point(const config::RunConfig& config) {
     return found;
   }
   if (wanted && !config.overwrite) {
-    const auto found = fs::exists(run / "ckpt") ? checkpoint::resolve(run, warn_skipped) : std::nullopt;
+    const auto found = fs::exists(run / "ckpt") ? find_checkpoint(run) : std::nullopt;
     if (!found) log_info("no checkpoint in ", run.string(), ": starting at step 0");
     return found;
   }
@@ -109,17 +107,17 @@ void print_summary(const config::RunConfig& config, const Trainer& trainer) {
   const double parameters = static_cast<double>(model::parameter_count(options));
   const double total_tokens = static_cast<double>(config.max_iters * trainer.tokens_per_step());
   const double flops = total_tokens * model::training_flops_per_token(options, config.block_size);
-  log_info("model      ", format_count(parameters, "parameters"), ": ", options.n_layer, " layers x ", options.n_embd,
+  log_info("model      ", format_amount(parameters, "parameters"), ": ", options.n_layer, " layers x ", options.n_embd,
            ", ", options.n_head * options.qhead_ratio, " query and ", options.n_head, " key/value heads of ",
            options.head_size);
   log_info("attention  ", attention_text(options));
   log_info("data       ", config.dataset, ", ",
-           format_count(static_cast<double>(trainer.training_data().size()), "training tokens"), "; ",
-           format_count(total_tokens, "tokens"), " in ", config.max_iters, " steps of ", trainer.tokens_per_step(),
+           format_amount(static_cast<double>(trainer.training_data().size()), "training tokens"), "; ",
+           format_amount(total_tokens, "tokens"), " in ", config.max_iters, " steps of ", trainer.tokens_per_step(),
            " (", config.gradient_accumulation_steps, " x ", config.batch_size, " x ", config.block_size,
            "): ", format_number("%.2f epochs", total_tokens / static_cast<double>(trainer.training_data().size())));
-  log_info("device     ", device_name(trainer.device()), ", ", config.dtype, ", ", at::get_num_threads(),
-           " CPU threads");
+  log_info("device     ", device_name(trainer.device()), ", ", config.dtype,
+           trainer.device().is_cpu() ? "" : str(", ", at::get_num_threads(), " CPU threads"));
   // Weights, gradients and two moments, float32 each.
   log_info("memory     ", format_bytes(parameters * 16), " for weights, gradients and optimizer, activations on top");
   const auto peak = peak_flops(trainer.device(), parse_dtype(config.dtype));

@@ -204,7 +204,7 @@ void Trainer::validate() {
   log_info("step ", progress_.step, "/", config_.max_iters, " | val loss ", format_number("%.4f", result.loss()),
            " | perplexity ", format_number("%.2f", result.perplexity()), " | bits/byte ",
            format_number("%.4f", result.bits_per_byte()), " | ",
-           format_count(static_cast<double>(result.tokens), "tokens"), " in ",
+           format_amount(static_cast<double>(result.tokens), "tokens"), " in ",
            format_duration(seconds_between(begin, Clock::now())));
   metrics_->append({{"step", progress_.step},
                     {"val_loss", result.loss()},

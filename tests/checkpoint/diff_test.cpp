@@ -108,6 +108,9 @@ TEST(Diff, StateCountsAndConfigurationIsOnlyNamed) {
   const Difference state = diff_against([](Contents& c) { c.text_files[0].content = "{\"step\": 5, \"samples\": 3}"; });
   EXPECT_FALSE(state.equal());
   EXPECT_EQ(state.state_differences, std::vector<std::string>{"state.json /samples: absent against 3"});
+  const Difference list =
+      diff_against([](Contents& c) { c.text_files[0].content = "{\"step\": 5, \"losses\": [1, 2]}"; });
+  EXPECT_EQ(list.state_differences, std::vector<std::string>{"state.json /losses/0: absent against 1"});
   const Difference step = diff_against([](Contents& c) { c.step = 6; });
   EXPECT_EQ(step.state_differences, std::vector<std::string>{"step 5 against 6"});
   const Difference file = diff_against([](Contents& c) { c.text_files.pop_back(); });

@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "core/version.h"
 #include "tests/cli/run_program.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
 // `cmake --install` into a folder of its own, and the program there.
@@ -19,7 +20,7 @@ class Installed : public testing::Test {
  protected:
   void SetUp() override {
     const ProgramResult installed =
-        run_program({"--install", POWERTRAIN_BINARY_DIR, "--prefix", prefix().string()}, {.program = POWERTRAIN_CMAKE});
+        run_program({"--install", test::binary_dir(), "--prefix", prefix()}, {.program = test::cmake()});
     ASSERT_EQ(installed.exit_code, 0) << installed.out << installed.err;
   }
   fs::path prefix() const { return folder_.path() / "prefix"; }

@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/version.h"
 #include "tests/cli/run_program.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
 // The built program, as a user meets it.
@@ -189,7 +190,7 @@ TEST(Program, DoctorReportsThisMachine) {
 
 TEST(Program, TheReferenceIsWhatDocsHolds) {
   const ProgramResult result = run_program({"train", "--print-reference"});
-  EXPECT_EQ(result.out, read_file(fs::path(POWERTRAIN_SOURCE_DIR) / "docs" / "configuration.md"))
+  EXPECT_EQ(result.out, read_file(test::source_dir() / "docs" / "configuration.md"))
       << "run: powertrain train --print-reference > docs/configuration.md";
 }
 
@@ -200,17 +201,34 @@ TEST(Program, AClosedPipeIsQuietAndAFullDiskIsNot) {
   expect_failure({"train", "--help"}, 1, "stdout cannot be written: No space left", {.stdout_path = "/dev/full"});
 }
 
-TEST(Program, BashCompletesCommandsKeysAndValues) {
-  const test::TempFolder folder;
-  const std::string script = (folder.path() / "completion").string();
-  ASSERT_EQ(run_program({"completion", "bash"}, {.stdout_path = script}).exit_code, 0);
-  const auto complete = [&](const std::string& words, int index) {
-    const ProgramResult result =
-        run_program({"-c", "source " + script + "; COMP_WORDS=(powertrain " + words +
-                               "); COMP_CWORD=" + std::to_string(index) + "; _powertrain; echo \"${COMPREPLY[@]}\""},
-                    {.program = "/bin/bash"});
+// What the completion of each shell offers, asked of the shell itself.
+class Completion : public testing::Test {
+ protected:
+  // Runs `code` in the shell; the variable `script` holds the path of its completion.
+  std::string ask(const std::string& shell, const Words& options, const std::string& code) {
+    const std::string script = (folder_.path() / shell).string();
+    EXPECT_EQ(run_program({"completion", shell}, {.stdout_path = script}).exit_code, 0);
+    Words words = options;
+    words.push_back(code);
+    const ProgramResult result = run_program(words, {.environment = {{"script", script}}, .program = path_of(shell)});
     EXPECT_EQ(result.err, "");
     return result.out;
+  }
+  static std::string path_of(const std::string& shell) {
+    for (const char* folder : {"/bin/", "/usr/bin/"}) {
+      if (fs::exists(folder + shell)) return folder + shell;
+    }
+    return "";
+  }
+
+  test::TempFolder folder_;
+};
+
+TEST_F(Completion, BashOffersCommandsKeysAndValues) {
+  const auto complete = [&](const std::string& words, int index) {
+    return ask("bash", {"-c"},
+               "source $script; COMP_WORDS=(powertrain " + words + "); COMP_CWORD=" + std::to_string(index) +
+                   "; _powertrain; echo \"${COMPREPLY[@]}\"");
   };
   EXPECT_EQ(complete("tr", 1), "train\n");
   EXPECT_EQ(complete("train --batch", 2), "--batch_size\n");
@@ -218,11 +236,43 @@ TEST(Program, BashCompletesCommandsKeysAndValues) {
   EXPECT_EQ(complete("train --lr_schedule = c", 4), "cosine\n");
   EXPECT_EQ(complete("train --bias ''", 3), "True False\n");
   EXPECT_EQ(complete("eval --check", 2), "--checkpoint\n");
-  for (const char* shell : {"zsh", "fish"}) {
-    const ProgramResult result = run_program({"completion", shell});
-    EXPECT_EQ(result.exit_code, 0);
-    EXPECT_PRED2(contains, result.out, "gradient_accumulation_steps");
-  }
+}
+
+// zsh completes only at a keyboard: a second one is typed into, by way of a pseudo-terminal.
+TEST_F(Completion, ZshCompletesWhatIsTyped) {
+  if (path_of("zsh").empty()) GTEST_SKIP() << "zsh is not installed";
+  const std::string text = ask("zsh", {"-f", "-c"}, R"(
+    folder=${script:h}/functions
+    mkdir $folder && mv $script $folder/_powertrain
+    zmodload zsh/zpty
+    zpty typed zsh -f -i
+    until_there() { local got= part; while [[ $got != *$1* ]] && zpty -r typed part; do got+=$part; done }
+    zpty -w typed "fpath=($folder \$fpath); autoload -U compinit && compinit -u -D; powertrain() { print -r said: \$@ }; print rea''dy"
+    until_there ready
+    for line in "tr" "train --batch" "train --lr_schedule w" "train --lr_schedule=w" "data tok" "eval --check"; do
+      zpty -w typed "powertrain $line"$'\t'
+      zpty -r -m typed answer "*said: *"$'\n'
+      print -r -- ${${answer##*said: }%%$'\r'*}
+    done
+    zpty -d typed)");
+  EXPECT_EQ(text,
+            "train\ntrain --batch_size\ntrain --lr_schedule wsd\ntrain --lr_schedule=wsd\ndata tokenize\n"
+            "eval --checkpoint\n");
+}
+
+TEST_F(Completion, FishOffersCommandsKeysAndValues) {
+  if (path_of("fish").empty()) GTEST_SKIP() << "fish is not installed";
+  const auto complete = [&](const std::string& line) {
+    // One candidate a line, with its description behind a tab.
+    return ask("fish", {"--no-config", "-c"},
+               "source $script; complete -C 'powertrain " + line + "' | string replace -r '\\t.*' ''");
+  };
+  EXPECT_EQ(complete("tr"), "train\n");
+  EXPECT_EQ(complete("train --batch"), "--batch_size\n");
+  EXPECT_EQ(complete("train --lr_schedule w"), "wsd\n");
+  EXPECT_EQ(complete("train --lr_schedule=w"), "--lr_schedule=wsd\n");
+  EXPECT_EQ(complete("data tok"), "tokenize\n");
+  EXPECT_EQ(complete("eval --check"), "--checkpoint\n");
 }
 
 }  // namespace

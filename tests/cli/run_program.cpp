@@ -1,6 +1,7 @@
 #include "tests/cli/run_program.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
 namespace power::test {
@@ -48,6 +50,18 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
   return result;
 }
 
+bool has_ended(pid_t child) {
+  siginfo_t info = {};
+  return waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != 0;
+}
+
+// Whether the process has a handler for the signal: a bit of the mask SigCgt in /proc.
+bool handles(pid_t child, int signal) {
+  const std::string status = read_all("/proc/" + std::to_string(child) + "/status");
+  const size_t line = status.find("SigCgt:");
+  return line != std::string::npos && ((std::stoull(status.substr(line + 7), nullptr, 16) >> (signal - 1)) & 1) != 0;
+}
+
 }  // namespace
 
 ProgramResult run_program(const std::vector<std::string>& arguments, const ProgramOptions& options) {
@@ -56,7 +70,7 @@ ProgramResult run_program(const std::vector<std::string>& arguments, const Progr
   const std::string out = options.stdout_path.empty() ? (folder.path() / "out").string() : options.stdout_path;
   std::ofstream(in, std::ios::binary) << options.input;
 
-  std::vector<std::string> words = {options.program.empty() ? POWERTRAIN_BINARY_DIR "/powertrain" : options.program};
+  std::vector<std::string> words = {options.program.empty() ? (binary_dir() / "powertrain").string() : options.program};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<std::string> variables = environment_of(options);
   std::vector<char*> argv = pointers(words), envp = pointers(variables);
@@ -73,6 +87,11 @@ ProgramResult run_program(const std::vector<std::string>& arguments, const Progr
     redirect(err, O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
     execve(argv[0], argv.data(), envp.data());
     _exit(127);
+  }
+  if (options.signal != 0) {
+    const auto written = [&] { return (read_all(out) + read_all(err)).find(options.signal_at) != std::string::npos; };
+    while (!has_ended(child) && !(handles(child, options.signal) && written())) usleep(5000);
+    kill(child, options.signal);
   }
   int status = 0;
   if (waitpid(child, &status, 0) != child) throw std::runtime_error("waitpid failed");

@@ -18,6 +18,8 @@ struct ProgramOptions {
   std::string stdout_path = {};                         // stdout goes there instead of into `out`
   bool closed_pipe = false;                             // stdout is a pipe whose reader has gone
   std::string program = {};                             // another one than the build's powertrain
+  int signal = 0;                                       // sent once the program handles it and has written `signal_at`
+  std::string signal_at = {};                           // on stdout or stderr
 };
 
 // Runs the built program and waits for it, two minutes at most.

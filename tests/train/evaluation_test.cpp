@@ -1,5 +1,7 @@
 #include "train/evaluation.h"
 
+#include <torch/utils.h>
+
 #include <cmath>
 #include <numbers>
 
@@ -19,7 +21,7 @@ class EvaluationTest : public ::testing::Test {
 
   data::Dataset dataset(int64_t tokens) {
     const std::filesystem::path path = folder_.path() / ("eval-" + std::to_string(tokens) + ".bin");
-    write_tokens(path, sample_tokens(tokens));
+    test::write_raw(path, sample_tokens(tokens));
     return data::Dataset({path.string()}, tokenizer_->vocab_size());
   }
 

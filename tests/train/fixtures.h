@@ -9,16 +9,11 @@
 #include <vector>
 
 #include "config/run_config.h"
+#include "tests/data/token_files.h"
 #include "tests/support/temp_folder.h"
 
 // Small runs for the trainer's tests: byte tokens of a repetitive text, a model that trains in milliseconds a step.
 namespace power::train {
-
-inline void write_tokens(const std::filesystem::path& path, const std::vector<uint16_t>& tokens) {
-  std::filesystem::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(tokens.data()), static_cast<std::streamsize>(tokens.size() * 2));
-}
 
 // "the quick brown fox ..." with a counter, as byte tokens.
 inline std::vector<uint16_t> sample_tokens(int64_t count) {
@@ -34,8 +29,9 @@ inline std::vector<uint16_t> sample_tokens(int64_t count) {
 }
 
 inline config::RunConfig tiny_config(const std::filesystem::path& folder) {
-  write_tokens(folder / "data" / "tiny" / "train.bin", sample_tokens(4000));
-  write_tokens(folder / "data" / "tiny" / "val.bin", sample_tokens(700));
+  std::filesystem::create_directories(folder / "data" / "tiny");
+  test::write_raw(folder / "data" / "tiny" / "train.bin", sample_tokens(4000));
+  test::write_raw(folder / "data" / "tiny" / "val.bin", sample_tokens(700));
   config::RunConfig config;
   config.data_root = (folder / "data").string();
   config.dataset = "tiny";

@@ -1,5 +1,7 @@
 #include "train/trainer.h"
 
+#include <torch/utils.h>
+
 #include <cmath>
 #include <csignal>
 #include <thread>
@@ -8,6 +10,7 @@
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "fixtures.h"
+#include "tests/support/gpu.h"
 #include "train/run_folder.h"
 #include "train/train.h"
 
@@ -88,6 +91,32 @@ TEST(Trainer, MicroStepsOfOneStepEqualOneLargeBatch) {
     EXPECT_NEAR(a.loss(), b.loss(), 1e-5) << "step " << i;
     EXPECT_NEAR(a.grad_norm(), b.grad_norm(), 1e-4) << "step " << i;
   }
+}
+
+// Every operation of a step has a deterministic form on the GPU: LibTorch throws where one has not.
+TEST(GpuTrainer, DeterministicStepsAreBitwiseTheSameTwice) {
+  SKIP_WITHOUT_GPU();
+  const test::TempFolder folder;
+  config::RunConfig config = tiny_config(folder.path());
+  config.device = "cuda";
+  config.head_size = 32;
+  config.dropout = 0.1;
+  config.attention_kernel = {"power", "sdpa"};
+  for (const char* dtype : {"float32", "bfloat16", "float16"}) {
+    SCOPED_TRACE(dtype);
+    config.dtype = dtype;
+    std::vector<torch::Tensor> expected;
+    for (int round = 0; round < 2; ++round) {
+      Trainer trainer(config);
+      for (int i = 0; i < 3; ++i) trainer.step();
+      for (const torch::Tensor& parameter : trainer.model()->parameters()) {
+        if (round == 0) expected.push_back(parameter.detach().clone());
+      }
+      const std::vector<torch::Tensor> found = trainer.model()->parameters();
+      for (size_t i = 0; i < found.size(); ++i) EXPECT_TRUE(torch::equal(found[i], expected[i])) << "parameter " << i;
+    }
+  }
+  at::globalContext().setDeterministicAlgorithms(false, false);
 }
 
 TEST(Trainer, StopsOnASignalWithACheckpoint) {
