@@ -1,13 +1,15 @@
 # power_library(NAME [TORCH] SOURCES ... [DEPS ...])     a static layer library
-# power_test(NAME [TORCH] SOURCES ... [DEPS ...] [LABELS ...])   a GoogleTest program; each case becomes a ctest test
+# power_test(NAME [TORCH] [GPU] SOURCES ... [DEPS ...] [LABELS ...])   a GoogleTest program; each case is a ctest test
 #
-# TORCH: the sources see LibTorch through one precompiled torch/torch.h, shared by all such targets.
+# TORCH: the sources see LibTorch through one precompiled header, shared by all such targets.
+# GPU:   the suites named Gpu* have the label gpu; they need one and are skipped where there is none.
 
 if(NOT TARGET power_torch_pch)
   file(WRITE ${CMAKE_BINARY_DIR}/generated/torch_pch.cpp "")
   add_library(power_torch_pch OBJECT ${CMAKE_BINARY_DIR}/generated/torch_pch.cpp)
   target_link_libraries(power_torch_pch PRIVATE libtorch power_warnings)
-  target_precompile_headers(power_torch_pch PRIVATE <torch/torch.h>)
+  target_precompile_headers(power_torch_pch PRIVATE <torch/types.h> <torch/utils.h> <torch/cuda.h> <torch/csrc/autograd/autograd.h>
+    <torch/nn/module.h> <torch/nn/pimpl.h> <torch/ordered_dict.h>)
 endif()
 
 # For the few sources that include LibTorch's CUDA headers. Everything else compiles alike with and without CUDA, so that
@@ -38,16 +40,20 @@ function(power_library name)
 endfunction()
 
 function(power_test name)
-  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;GPU" "" "SOURCES;DEPS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gtest GTest::gtest_main)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} power_test_paths GTest::gtest GTest::gtest_main)
   power_configure_target(${name} "${ARG_TORCH}")
-  # Tests read their own small files and the shipped data through these.
-  target_compile_definitions(${name} PRIVATE POWERTRAIN_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
-                                             POWERTRAIN_BINARY_DIR="${PROJECT_BINARY_DIR}")
   if(NOT ARG_LABELS)
     set(ARG_LABELS cpu)
   endif()
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120
-    PROPERTIES LABELS "${ARG_LABELS}" ENVIRONMENT "OMP_NUM_THREADS=1" TIMEOUT 900)
+  # What the program remembers between runs (scans of token files) stays out of the user's home.
+  set(properties ENVIRONMENT OMP_NUM_THREADS=1
+    ENVIRONMENT_MODIFICATION XDG_CACHE_HOME=set:${PROJECT_BINARY_DIR}/test-cache TIMEOUT 900)
+  set(discover DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120)
+  if(ARG_GPU)
+    gtest_discover_tests(${name} TEST_FILTER Gpu* ${discover} PROPERTIES LABELS gpu ${properties})
+    list(APPEND discover TEST_FILTER -Gpu*)
+  endif()
+  gtest_discover_tests(${name} ${discover} PROPERTIES LABELS "${ARG_LABELS}" ${properties})
 endfunction()

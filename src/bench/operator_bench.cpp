@@ -1,7 +1,8 @@
 #include "bench/operator_bench.h"
 
 #include <ATen/Context.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/cuda.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,7 @@
 #include "bench/selftest.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/cuda.h>
 
 #include <limits>
 #include <nlohmann/json.hpp>

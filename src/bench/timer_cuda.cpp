@@ -1,6 +1,6 @@
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAEvent.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "bench/timer.h"
 

@@ -1,5 +1,7 @@
 #include "model/cross_entropy.h"
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include <algorithm>
 
 namespace power::model {

@@ -1,5 +1,7 @@
 #include "model/gpt.h"
 
+#include <torch/utils.h>
+
 #include "core/error.h"
 #include "model/attention.h"
 #include "model/block.h"

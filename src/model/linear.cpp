@@ -1,5 +1,7 @@
 #include "model/linear.h"
 
+#include <torch/csrc/autograd/custom_function.h>
+
 namespace power::model {
 namespace {
 

@@ -1,5 +1,7 @@
 #include "model/parameters.h"
 
+#include <torch/utils.h>
+
 #include <cmath>
 
 #include "core/str.h"

@@ -1,6 +1,9 @@
 #include "model/recompute.h"
 
 #include <ATen/Context.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/utils.h>
 
 #include <mutex>
 

@@ -1,5 +1,7 @@
 #include "model/rotary.h"
 
+#include <torch/utils.h>
+
 #include <algorithm>
 #include <numbers>
 

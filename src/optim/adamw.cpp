@@ -1,5 +1,7 @@
 #include "optim/adamw.h"
 
+#include <torch/utils.h>
+
 #include "core/error.h"
 #include "optim/load_tensors.h"
 

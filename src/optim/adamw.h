@@ -1,6 +1,7 @@
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/ordered_dict.h>
+#include <torch/types.h>
 
 #include <cstdint>
 #include <string>

@@ -1,5 +1,7 @@
 #include "optim/grad_clip.h"
 
+#include <torch/utils.h>
+
 namespace power::optim {
 
 using torch::Tensor;

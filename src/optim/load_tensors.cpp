@@ -1,5 +1,7 @@
 #include "optim/load_tensors.h"
 
+#include <torch/utils.h>
+
 #include "core/error.h"
 
 namespace power::optim {

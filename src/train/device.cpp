@@ -2,6 +2,8 @@
 
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <sys/resource.h>
+#include <torch/cuda.h>
+#include <torch/utils.h>
 
 #include <array>
 #include <charconv>

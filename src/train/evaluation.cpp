@@ -1,5 +1,7 @@
 #include "train/evaluation.h"
 
+#include <torch/utils.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>

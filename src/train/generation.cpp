@@ -1,5 +1,7 @@
 #include "train/generation.h"
 
+#include <torch/utils.h>
+
 #include <algorithm>
 
 #include "core/error.h"

@@ -1,7 +1,7 @@
 #include "bench/error_metric.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <limits>
 

@@ -1,7 +1,7 @@
 #include "bench/operator_bench.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/cuda.h>
 
 #include <sstream>
 

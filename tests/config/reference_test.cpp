@@ -7,12 +7,13 @@
 #include "config/load.h"
 #include "config/schema.h"
 #include "core/file.h"
+#include "tests/support/paths.h"
 
 namespace power::config {
 namespace {
 
 namespace fs = std::filesystem;
-const fs::path kSource = POWERTRAIN_SOURCE_DIR;
+const fs::path kSource = test::source_dir();
 
 TEST(Reference, TheDocumentIsCurrent) {
   EXPECT_EQ(read_file(kSource / "docs" / "configuration.md"), reference_markdown())

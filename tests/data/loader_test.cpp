@@ -8,6 +8,7 @@
 
 #include "tests/data/token_files.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/gpu.h"
 #include "tests/support/temp_folder.h"
 
 namespace power::data {
@@ -136,8 +137,10 @@ TEST_F(LoaderTest, RefusesWhatCannotBe) {
   test::expect_error(ErrorKind::kRuntime, "rank 2 of 2", [&] { Loader(data, sampler, options); });
 }
 
-TEST_F(LoaderTest, CudaBatchesAreTheSame) {
-  if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU here";
+class GpuLoader : public LoaderTest {};
+
+TEST_F(GpuLoader, BatchesAreThoseOfTheCpu) {
+  SKIP_WITHOUT_GPU();
   const auto data = dataset(5000);
   const Sampler sampler(data->size(), 64, 5);
   LoaderOptions options;

@@ -17,6 +17,7 @@
 #include "data/tokenizer.h"
 #include "tests/data/token_files.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
 namespace power::data {
@@ -410,7 +411,7 @@ TEST_F(TokenizeTest, InfoAndVerify) {
 }
 
 TEST_F(TokenizeTest, ShippedShakespeareIsSoundAndComplete) {
-  const fs::path data = POWERTRAIN_SOURCE_DIR "/data";
+  const fs::path data = test::source_dir() / "data";
   InspectOptions inspect;
   inspect.files = {(data / "shakespeare").string()};
   inspect.verify = true;

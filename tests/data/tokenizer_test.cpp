@@ -12,6 +12,7 @@
 #include "data/gpt2_tables.h"
 #include "data/unicode.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/paths.h"
 
 namespace power::data {
 namespace {
@@ -60,7 +61,7 @@ std::string every_code_point() {
 
 TEST(Gpt2Tokenizer, SameIdsAsTiktoken) {
   const auto tokenizer = make_tokenizer("gpt2");
-  std::ifstream file(POWERTRAIN_SOURCE_DIR "/tests/data/tokenizer_cases.jsonl");
+  std::ifstream file(test::source_dir() / "tests/data/tokenizer_cases.jsonl");
   int cases = 0;
   for (std::string line; std::getline(file, line); ++cases) {
     const nlohmann::json expected = nlohmann::json::parse(line);

@@ -3,6 +3,7 @@
 #include "core/file.h"
 #include "data/gpt2_vocabulary.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/paths.h"
 
 namespace power::data {
 namespace {
@@ -10,10 +11,10 @@ namespace {
 using test::expect_error;
 
 TEST(Gpt2Vocabulary, ThePublishedFilesAgree) {
-  const std::string folder = POWERTRAIN_SOURCE_DIR "/data/gpt2/";
-  const Gpt2Vocabulary vocabulary = parse_gpt2_merges(read_file(folder + "vocab.bpe"));
+  const std::filesystem::path folder = test::source_dir() / "data" / "gpt2";
+  const Gpt2Vocabulary vocabulary = parse_gpt2_merges(read_file(folder / "vocab.bpe"));
   EXPECT_EQ(vocabulary.merges.size(), 50000u);
-  std::string encoder = read_file(folder + "encoder.json");
+  std::string encoder = read_file(folder / "encoder.json");
   check_gpt2_encoder(vocabulary, encoder);
   const size_t the = encoder.find("\"\\u0120the\": 262");
   ASSERT_NE(the, std::string::npos);

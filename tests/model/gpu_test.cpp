@@ -8,9 +8,7 @@
 #include "optim/grad_clip.h"
 #include "tests/model/test_models.h"
 #include "tests/support/golden.h"
-
-#define SKIP_WITHOUT_GPU() \
-  if (!torch::cuda::is_available()) GTEST_SKIP() << "needs a CUDA device"
+#include "tests/support/gpu.h"
 
 namespace power::test {
 namespace {

@@ -52,7 +52,7 @@ model::AttentionInputs split_plainly(const Tensor& qkvg, const Tensor& rotary, c
   const Tensor q = model::rotate(parts[0].unflatten(-1, {HQ, D}), rotary, false);
   const Tensor k = model::rotate(parts[1].unflatten(-1, {H, D}), rotary, false);
   Tensor log_g;
-  if (layout.gating) log_g = torch::nn::functional::logsigmoid(parts[3].to(rotary.scalar_type()) + 6.906768);
+  if (layout.gating) log_g = torch::log_sigmoid(parts[3].to(rotary.scalar_type()) + 6.906768);
   const auto dtype = qkvg.scalar_type();
   return {q.to(dtype), k.to(dtype), parts[2].unflatten(-1, {H, D}), log_g};
 }

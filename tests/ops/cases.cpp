@@ -1,5 +1,7 @@
 #include "tests/ops/cases.h"
 
+#include <torch/utils.h>
+
 #include <cmath>
 
 #include "core/str.h"

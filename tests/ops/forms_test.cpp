@@ -1,4 +1,7 @@
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/cuda.h>
+#include <torch/utils.h>
 
 #include "core/str.h"
 #include "tests/ops/cases.h"

@@ -1,6 +1,7 @@
 #include "optim/adamw.h"
 
 #include <gtest/gtest.h>
+#include <torch/utils.h>
 
 #include <cmath>
 

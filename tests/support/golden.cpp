@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "core/str.h"
+#include "tests/support/paths.h"
 
 namespace power::test {
 namespace {
@@ -88,7 +89,7 @@ std::vector<std::filesystem::path> find_golden(const std::filesystem::path& fold
 }
 
 std::vector<std::filesystem::path> golden_cases(const std::string& kind) {
-  std::vector<std::filesystem::path> folders = {std::filesystem::path(POWERTRAIN_SOURCE_DIR) / "tests" / "golden"};
+  std::vector<std::filesystem::path> folders = {source_dir() / "tests" / "golden"};
   if (const char* extra = std::getenv("POWERTRAIN_GOLDEN_DIR")) folders.emplace_back(extra);
   std::vector<std::filesystem::path> all;
   std::set<std::string> seen;  // the folder named by the environment may hold the shipped cases too
