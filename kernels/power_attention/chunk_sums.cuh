@@ -7,8 +7,8 @@
 #include "kernels/power_attention/supported.h"
 
 // Sums over a chunk's rows of weight * phi(x) u^T: x, u = k, v for the states, q, dY' for their gradients. A block owns
-// a slice of the tiles of one chunk, a warp one tile, which stays in its accumulators while the rows stream by. One more
-// warp sums the key products weight * x x^T, 16 rows of the matrix a slice.
+// a slice of one chunk's units, a warp one unit, which stays in its accumulators while the rows stream by. The last units
+// are 16 rows each of the key products weight * x x^T.
 namespace power::kernels {
 
 struct ChunkSumsArgs {
@@ -16,7 +16,7 @@ struct ChunkSumsArgs {
   StridedView x, u;
   FastDivisor group, slices;  // group: rows of a token in x and u
   StateArrays sums;
-  int first_chunk, units;
+  int first_chunk, units, key_units;
   bool of_queries;
 };
 
@@ -48,15 +48,16 @@ POWER_DEVICE void weight_dimensions(uint32_t (&a)[4], const uint32_t (&t)[4], ui
   a[3] = multiply_bf16x2(t[3], w1);
 }
 
-// c += a * rows k0..k0+15 of a tile, columns 16*n0...
-template <int kDim, int kN8>
-POWER_DEVICE void add_product(float (&c)[kN8][4], const uint32_t (&a)[4], uint32_t tile, int k0, int n0, int lane) {
+// c += a * rows k0..k0+15 of a tile, all columns, over the accumulators one after the other.
+template <int kDim, int kM, int kN8>
+POWER_DEVICE void add_dimensions(float (&c)[kM][kN8][4], const uint32_t (&a)[4], uint32_t tile, int k0, int lane) {
+  static_assert(kDim / 8 <= kM * kN8);
   POWER_UNROLL
-  for (int n = 0; n < kN8 / 2; ++n) {
+  for (int n = 0; n < kDim / 16; ++n) {
     uint32_t b[4];
-    load_b_mnmajor<kDim>(b, tile, k0, n0 + n, lane);
-    mma_m16n8k16_bf16(c[2 * n], a, b[0], b[1]);
-    mma_m16n8k16_bf16(c[2 * n + 1], a, b[2], b[3]);
+    load_b_mnmajor<kDim>(b, tile, k0, n, lane);
+    mma_m16n8k16_bf16(c[2 * n / kN8][2 * n % kN8], a, b[0], b[1]);
+    mma_m16n8k16_bf16(c[2 * n / kN8][2 * n % kN8 + 1], a, b[2], b[3]);
   }
 }
 
@@ -131,23 +132,18 @@ __global__ void __launch_bounds__(ChunkSumsTile<kDim, kDegree>::kThreads, 1)
       load_tile_async<kDim, kBlockRows, Tile::kLoadThreads>(tile + Image<kDim>::kBlockBytes, u_view, args.group, row0,
                                                             row_end, attention.head_dim, thread);
     }
-    if (warp != Tile::kWarps - 1) return;
-    for (int at = lane; at < kBlockRows; at += 32) {
-      store_row_weight(weights[slot], args, head, gates, chunk, row0 + at, row_end, at);
-    }
+    const int at = thread - (Tile::kThreads - kBlockRows);
+    if (at >= 0) store_row_weight(weights[slot], args, head, gates, chunk, row0 + at, row_end, at);
   };
 
-  // The warp's part: one tile of phi (degree 2), or 16 dimensions (degree 1; and degree 2's key products).
-  const bool is_keys = kDegree == 2 && warp == Tile::kUnitWarps;
-  const int unit = slice * Tile::kUnitWarps + warp;
+  const int unit = slice * Tile::kWarps + warp;
+  const bool is_keys = unit >= args.units, idle = unit >= args.units + args.key_units;
   TileWalk tile_of_unit;
   if constexpr (kDegree == 2) {
-    for (int i = 0; !is_keys && i < unit / kParts && i < args.units / kParts; ++i) {
-      tile_of_unit.next(attention.head_dim / kPhiBlock);
-    }
+    for (int i = 0; !is_keys && i < unit / kParts; ++i) tile_of_unit.next(attention.head_dim / kPhiBlock);
   }
-  const bool idle = is_keys ? 16 * slice >= attention.head_dim : unit >= args.units;
-  float sums[kM][kN8][4] = {}, key_sums[kDegree == 2 ? kDim / 8 : 1][4] = {};
+  float sums[kM][kN8][4] = {};
+  [[maybe_unused]] float key_sum[4] = {};  // degree 1
 
   const auto add_rows = [&](uint32_t x_tile, uint32_t u_tile, const RowWeights& row_weights) {
     POWER_ROLLED
@@ -158,16 +154,17 @@ __global__ void __launch_bounds__(ChunkSumsTile<kDim, kDegree>::kThreads, 1)
         uint32_t t[4], a[4];
         load_transposed_pair<kDim>(t, x_tile, k0, 2 * unit, 2 * unit + 1, lane);
         weight_dimensions(a, t, w0, w1);
-        add_product<kDim>(sums[0], a, u_tile, k0, 0, lane);
+        add_dimensions<kDim>(sums, a, u_tile, k0, lane);
         const uint32_t* key_weights = reinterpret_cast<const uint32_t*>(row_weights.keys + k0 + 2 * (lane % 4));
         weight_dimensions(a, t, key_weights[0], key_weights[4]);
         constexpr uint32_t kOnes = 0x3f803f80u;
-        mma_m16n8k16_bf16(key_sums[0], a, kOnes, kOnes);
+        mma_m16n8k16_bf16(key_sum, a, kOnes, kOnes);
       } else if (is_keys) {
         uint32_t t[4], a[4];
-        load_transposed_pair<kDim>(t, x_tile, k0, 2 * slice, 2 * slice + 1, lane);
+        const int block = 2 * (unit - args.units);
+        load_transposed_pair<kDim>(t, x_tile, k0, block, block + 1, lane);
         weight_dimensions(a, t, w0, w1);
-        add_product<kDim>(key_sums, a, x_tile, k0, 0, lane);
+        add_dimensions<kDim>(sums, a, x_tile, k0, lane);
       } else {
         uint32_t t[4];  // outer, inner
         load_transposed_pair<kDim>(t, x_tile, k0, tile_of_unit.outer, tile_of_unit.inner, lane);
@@ -220,9 +217,10 @@ __global__ void __launch_bounds__(ChunkSumsTile<kDim, kDegree>::kThreads, 1)
       for (int n = 0; n < kDim / 8; ++n) {
         POWER_UNROLL
         for (int half = 0; half < 2; ++half) {
-          float* out = keys + Image<kDim>::offset(16 * slice + 8 * half + lane / 4, n) / 2 + 2 * (lane % 4);
-          out[0] = key_sums[n][2 * half];
-          out[1] = key_sums[n][2 * half + 1];
+          const int row = 16 * (unit - args.units) + 8 * half + lane / 4;
+          float* out = keys + Image<kDim>::offset(row, n) / 2 + 2 * (lane % 4);
+          out[0] = sums[n / kN8][n % kN8][2 * half];
+          out[1] = sums[n / kN8][n % kN8][2 * half + 1];
         }
       }
       return;
@@ -236,8 +234,8 @@ __global__ void __launch_bounds__(ChunkSumsTile<kDim, kDegree>::kThreads, 1)
   } else {
     store_block_rows<kDim>(sums[0], 1.0f, image, 16 * unit, 0, lane);
     if (lane % 4 == 0) {
-      keys[16 * unit + lane / 4] = key_sums[0][0];
-      keys[16 * unit + 8 + lane / 4] = key_sums[0][2];
+      keys[16 * unit + lane / 4] = key_sum[0];
+      keys[16 * unit + 8 + lane / 4] = key_sum[2];
     }
   }
 }
@@ -249,8 +247,8 @@ void run_chunk_sums(ChunkSumsArgs args, int first, int end, void* stream) {
   const int sixteens = ceil_div(args.attention.head_dim, 16);
   args.first_chunk = first;
   args.units = kDegree == 1 ? sixteens : args.attention.state_tiles * (kDim / Tile::kColumns);
-  const int tile_slices = ceil_div(args.units, Tile::kUnitWarps);
-  const int slices = kDegree == 2 && sixteens > tile_slices ? sixteens : tile_slices;
+  args.key_units = kDegree == 1 ? 0 : sixteens;
+  const int slices = ceil_div(args.units + args.key_units, Tile::kWarps);
   args.slices = FastDivisor(slices);
   const dim3 grid(args.attention.batch * args.attention.kv_heads.divisor * slices, end - first);
   launch(chunk_sums_kernel<kDim, kDegree>, "chunk_sums_kernel", grid, Tile::kThreads,
@@ -259,13 +257,13 @@ void run_chunk_sums(ChunkSumsArgs args, int first, int end, void* stream) {
 
 template <int kDim, int kDegree>
 void run_chunk_states(const AttentionArgs& args, int first, int end, void* stream) {
-  run_chunk_sums<kDim, kDegree>({args, args.k, args.v, FastDivisor(), {}, args.states, 0, 0, false}, first, end,
+  run_chunk_sums<kDim, kDegree>({args, args.k, args.v, FastDivisor(), {}, args.states, 0, 0, 0, false}, first, end,
                                 stream);
 }
 
 template <int kDim, int kDegree>
 void run_chunk_dstates(const AttentionArgs& args, int first, int end, void* stream) {
-  run_chunk_sums<kDim, kDegree>({args, args.q, args.dy, args.group, {}, args.dstates, 0, 0, true}, first, end, stream);
+  run_chunk_sums<kDim, kDegree>({args, args.q, args.dy, args.group, {}, args.dstates, 0, 0, 0, true}, first, end, stream);
 }
 
 }  // namespace power::kernels

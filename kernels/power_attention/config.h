@@ -35,13 +35,14 @@ struct KeyTile {
   static constexpr int kBlocks = 2;
 };
 
-// Sums of a chunk: a warp holds a unit of the state, 64 products (degree 2) or 16 dimensions (degree 1) by kColumns.
+// Sums of a chunk: a warp holds a unit of the state, 64 products (degree 2) or 16 dimensions (degree 1) by kColumns, or 16
+// rows of the key products.
 template <int kDim, int kDegree>
 struct ChunkSumsTile {
   static constexpr int kM = kDegree == 2 ? 4 : 1;
   static constexpr int kColumns = kDegree == 2 && kDim > 64 ? 64 : kDim;
-  static constexpr int kUnitWarps = kDegree == 1 ? kDim / 16 : kDim == 64 ? 9 : kDim == 32 ? 5 : 8;
-  static constexpr int kWarps = kDegree == 2 ? kUnitWarps + 1 : kUnitWarps;  // one more for the key products
+  // Three to a scheduler leave 168 registers; 36 units of head dim 64 are three blocks.
+  static constexpr int kWarps = kDegree == 2 ? 12 : kDim / 16;
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kLoadThreads = kThreads >= 256 ? 256 : kThreads >= 128 ? 128 : 64;
   static constexpr int kStages = 3;

@@ -81,6 +81,8 @@ TEST_F(AttentionGpu, CompiledHeadDimsAndDegrees) {
   }
 #define POWER_CHECK_DEGREES(head_dim) POWER_ATTENTION_DEGREES(POWER_CHECK, head_dim)
   POWER_ATTENTION_HEAD_DIMS(POWER_CHECK_DEGREES)
+#undef POWER_CHECK_DEGREES
+#undef POWER_CHECK
 }
 
 TEST_F(AttentionGpu, HeadDimsBetween) {
@@ -190,6 +192,8 @@ TEST_F(ChunkedGpu, CompiledHeadDimsAndDegrees) {
   }
 #define POWER_CHECK_DEGREES(head_dim) POWER_ATTENTION_STATE_DEGREES(POWER_CHECK, head_dim)
   POWER_ATTENTION_HEAD_DIMS(POWER_CHECK_DEGREES)
+#undef POWER_CHECK_DEGREES
+#undef POWER_CHECK
 }
 
 TEST_F(ChunkedGpu, HeadDimsBetween) {
