@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 
 #include "core/error.h"
@@ -245,7 +246,7 @@ std::string Trainer::resume_hint() const {
 }
 
 std::string Trainer::stop_reason() const {
-  if (interrupted()) return str("signal ", interrupt_signal());
+  if (interrupted()) return str("SIG", sigabbrev_np(interrupt_signal()));
   if (config_.time_limit > 0 && seconds_between(started_, Clock::now()) > config_.time_limit * 60) {
     return str("time_limit of ", config_.time_limit, " minutes");
   }

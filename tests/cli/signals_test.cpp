@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "core/file.h"
+#include "core/str.h"
 #include "tests/cli/run_program.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
@@ -57,7 +58,8 @@ TEST_F(Signals, TrainSavesSaysHowToGoOnAndExitsWith5) {
     const ProgramResult result = run_program(words, {.signal = signal, .signal_at = "step "});
     EXPECT_EQ(result.exit_code, 5) << result.err;
     const std::string command = " train --config=" + (run_folder() / "config.yaml").string() + " --init_from=resume`\n";
-    EXPECT_TRUE(contains(result.err, "warning: stopped by signal ")) << result.err;
+    EXPECT_TRUE(contains(result.err, str("warning: stopped by SIG", sigabbrev_np(signal), " after step ")))
+        << result.err;
     EXPECT_TRUE(contains(result.err, command)) << result.err;
   }
   EXPECT_EQ(run_program({"ckpt", "verify", run_folder().string()}).exit_code, 0);
