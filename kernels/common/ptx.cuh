@@ -90,8 +90,8 @@ POWER_DEVICE T shuffle_up(T value, int delta) {
   return __shfl_up_sync(0xffffffffu, value, delta);
 }
 
-// The same value, which the compiler takes for a new one: what follows from it is computed where it is used and not kept
-// in registers through a loop.
+// The same value, which the compiler takes for a new one: what follows from it is computed where it is used and not
+// kept in registers through a loop.
 POWER_DEVICE int again(int value) {
   asm volatile("" : "+r"(value));
   return value;

@@ -4,9 +4,9 @@
 #include "kernels/common/fast_divisor.h"
 #include "kernels/power_attention/power_attention.h"
 
-// What the kernels receive; in the quadratic form all keys are one chunk. "Rows" are the query rows of one kv head with the group's heads
-// packed: row = token * R + head in group, so a tile never mixes kv heads and any R fills it. Row r stands at key
-// position first_key + r / R.
+// What the kernels receive; in the quadratic form all keys are one chunk. "Rows" are the query rows of one kv head with
+// the group's heads packed: row = token * R + head in group, so a tile never mixes kv heads and any R fills it. Row r
+// stands at key position first_key + r / R.
 namespace power::kernels {
 
 inline constexpr int kGateTile = 64;  // keys share one reference for key_decay, rows one for row_decay
@@ -55,8 +55,8 @@ struct AttentionArgs {
   int64_t log_g_batch, log_g_token, log_g_head;
   FastDivisor group, kv_heads;
   int batch, rows, padded_rows, keys, padded_keys, first_key, head_dim, degree;
-  int chunk, chunks;      // keys of a chunk, a multiple of 64 where there are several
-  int first_query_chunk;  // the first one with query rows
+  int chunk, chunks;                 // keys of a chunk, a multiple of 64 where there are several
+  int first_query_chunk;             // the first one with query rows
   FastDivisor row_tiles, key_tiles;  // of a chunk, in the kernels that own query rows and keys
   StateArrays states, dstates;       // null where there is one chunk, no initial state and no gradient of a final one
   int state_tiles;                   // blocks of an image that hold the state itself
@@ -64,7 +64,7 @@ struct AttentionArgs {
   float* key_state_dot;              // what the state has of key_dot; key_dot is then without it
   float* state_dot;                  // <state before, dstate after> times the decay of each chunk, in parts
   int state_dot_parts;
-  float scale_power;                 // scale^degree
+  float scale_power;  // scale^degree
   Normalize normalize;
   bool gated;
 };

@@ -181,7 +181,8 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   const HeadIndex head(args, blockIdx.x);
   const GateArrays gates = head.gates(args);
-  const int tile_index = static_cast<int>(gridDim.y - 1 - blockIdx.y), chunk_offset = divide(tile_index, args.row_tiles);
+  const int tile_index = static_cast<int>(gridDim.y - 1 - blockIdx.y),
+            chunk_offset = divide(tile_index, args.row_tiles);
   const Chunk chunk(args, args.first_query_chunk + chunk_offset);
   const int tile_of_chunk = tile_index - chunk_offset * static_cast<int>(args.row_tiles.divisor);
   const int row0 = chunk.first_row + tile_of_chunk * Tile::kRows;
@@ -267,8 +268,8 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   float dq[kM][kDim / 8][4] = {}, dot[kM][2] = {};
   if constexpr (kDegree != kAnyDegree) {
     if (with_state) {
-      accumulate_state_dq<kDim, kDegree, kThreads>(dq, dot, dy, delta, state_factor, args, head.head, chunk,
-                                                   base, shared + Shared::kQOffset, shared + Shared::kSumsOffset,
+      accumulate_state_dq<kDim, kDegree, kThreads>(dq, dot, dy, delta, state_factor, args, head.head, chunk, base,
+                                                   shared + Shared::kQOffset, shared + Shared::kSumsOffset,
                                                    16 * kM * warp, thread, [&] { load_stage(blocks.begin); });
     }
   }
@@ -463,11 +464,10 @@ POWER_DEVICE void accumulate_dkdv(float (&dk)[kM][kDim / 8][4], float (&dv)[kM][
 
 // What the gradient of the state after the chunk adds to dk / p, to its product with k, and to dv.
 template <int kDim, int kDegree, int kThreads, int kM, class Tail>
-POWER_DEVICE void accumulate_state_dkdv(float (&dk)[kM][kDim / 8][4], float (&dv)[kM][kDim / 8][4],
-                                        float (&dot)[kM][2], float state_factor, const AttentionArgs& args, int head,
-                                        const Chunk& chunk, uint32_t stages, const uint8_t* k_tile,
-                                        const uint8_t* v_tile, uint8_t* sums, int tile_row0, int thread,
-                                        const Tail& tail) {
+POWER_DEVICE void accumulate_state_dkdv(float (&dk)[kM][kDim / 8][4], float (&dv)[kM][kDim / 8][4], float (&dot)[kM][2],
+                                        float state_factor, const AttentionArgs& args, int head, const Chunk& chunk,
+                                        uint32_t stages, const uint8_t* k_tile, const uint8_t* v_tile, uint8_t* sums,
+                                        int tile_row0, int thread, const Tail& tail) {
   const int lane = thread % 32;
   const uint16_t* image = state_image<kDim, kDegree>(args, args.dstates, head, chunk.index);
   const int blocks = image_blocks(kDim, args.head_dim, kDegree);

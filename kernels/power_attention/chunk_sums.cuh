@@ -7,8 +7,8 @@
 #include "kernels/power_attention/supported.h"
 
 // Sums over a chunk's rows of weight * phi(x) u^T: x, u = k, v for the states, q, dY' for their gradients. A block owns
-// a slice of one chunk's units, a warp one unit, which stays in its accumulators while the rows stream by. The last units
-// are 16 rows each of the key products weight * x x^T.
+// a slice of one chunk's units, a warp one unit, which stays in its accumulators while the rows stream by. The last
+// units are 16 rows each of the key products weight * x x^T.
 namespace power::kernels {
 
 struct ChunkSumsArgs {
@@ -127,8 +127,8 @@ __global__ void __launch_bounds__(ChunkSumsTile<kDim, kDegree>::kThreads, 1)
     const int slot = step % Tile::kStages, row0 = row_begin + step * kBlockRows;
     const uint32_t tile = base + slot * Shared::kStageBytes;
     if (thread < Tile::kLoadThreads) {
-      load_tile_async<kDim, kBlockRows, Tile::kLoadThreads>(tile, x_view, args.group, row0, row_end,
-                                                            attention.head_dim, thread);
+      load_tile_async<kDim, kBlockRows, Tile::kLoadThreads>(tile, x_view, args.group, row0, row_end, attention.head_dim,
+                                                            thread);
       load_tile_async<kDim, kBlockRows, Tile::kLoadThreads>(tile + Image<kDim>::kBlockBytes, u_view, args.group, row0,
                                                             row_end, attention.head_dim, thread);
     }
@@ -228,8 +228,8 @@ __global__ void __launch_bounds__(ChunkSumsTile<kDim, kDegree>::kThreads, 1)
     const float factor = tile_of_unit.outer == tile_of_unit.inner ? 1.0f : 2.0f;
     POWER_UNROLL
     for (int x = 0; x < kM; ++x) {
-      store_block_rows<kDim>(sums[x], factor, image + unit / kParts * block_elements(kDim), 16 * x,
-                             unit % kParts * kN8, lane);
+      store_block_rows<kDim>(sums[x], factor, image + unit / kParts * block_elements(kDim), 16 * x, unit % kParts * kN8,
+                             lane);
     }
   } else {
     store_block_rows<kDim>(sums[0], 1.0f, image, 16 * unit, 0, lane);
@@ -263,7 +263,8 @@ void run_chunk_states(const AttentionArgs& args, int first, int end, void* strea
 
 template <int kDim, int kDegree>
 void run_chunk_dstates(const AttentionArgs& args, int first, int end, void* stream) {
-  run_chunk_sums<kDim, kDegree>({args, args.q, args.dy, args.group, {}, args.dstates, 0, 0, 0, true}, first, end, stream);
+  run_chunk_sums<kDim, kDegree>({args, args.q, args.dy, args.group, {}, args.dstates, 0, 0, 0, true}, first, end,
+                                stream);
 }
 
 }  // namespace power::kernels

@@ -35,8 +35,8 @@ struct KeyTile {
   static constexpr int kBlocks = 2;
 };
 
-// Sums of a chunk: a warp holds a unit of the state, 64 products (degree 2) or 16 dimensions (degree 1) by kColumns, or 16
-// rows of the key products.
+// Sums of a chunk: a warp holds a unit of the state, 64 products (degree 2) or 16 dimensions (degree 1) by kColumns, or
+// 16 rows of the key products.
 template <int kDim, int kDegree>
 struct ChunkSumsTile {
   static constexpr int kM = kDegree == 2 ? 4 : 1;

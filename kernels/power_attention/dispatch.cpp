@@ -39,9 +39,13 @@ constexpr CompiledKernels kCompiled[] = {POWER_ATTENTION_HEAD_DIMS(POWER_ROWS)};
 #undef POWER_ROWS
 #undef POWER_ROW
 
-#define POWER_ROW(head_dim, degree)                                                                   \
-  {head_dim, degree, run_chunk_states<head_dim, degree>, run_chunk_dstates<head_dim, degree>, \
-   run_state_scan<head_dim, degree>, run_dstate_scan<head_dim, degree>},
+#define POWER_ROW(head_dim, degree)     \
+  {head_dim,                            \
+   degree,                              \
+   run_chunk_states<head_dim, degree>,  \
+   run_chunk_dstates<head_dim, degree>, \
+   run_state_scan<head_dim, degree>,    \
+   run_dstate_scan<head_dim, degree>},
 #define POWER_ROWS(head_dim) POWER_ATTENTION_STATE_DEGREES(POWER_ROW, head_dim)
 constexpr CompiledStateKernels kCompiledStates[] = {POWER_ATTENTION_HEAD_DIMS(POWER_ROWS)};
 #undef POWER_ROWS
@@ -362,9 +366,9 @@ void power_attention_backward(const BackwardParams& params) {
     const CompiledStateKernels* states = find_state_kernels(params.shape);
     const int first = std::max(args.first_query_chunk, args.has_initial ? 0 : 1);
     states->chunk_dstates(args, first, args.chunks, params.stream);
-    states->reverse_scan(
-        args, {params.dfinal.state, params.dfinal.key_sum, params.dinitial.state, params.dinitial.key_sum},
-        params.stream);
+    states->reverse_scan(args,
+                         {params.dfinal.state, params.dfinal.key_sum, params.dinitial.state, params.dinitial.key_sum},
+                         params.stream);
   }
   kernels->backward_dkdv(args, params.stream);
   if (args.gated) run_gate_gradient(args, params.stream);

@@ -245,7 +245,8 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   const HeadIndex head(args, blockIdx.x);
   const GateArrays gates = head.gates(args);
-  const int tile_index = static_cast<int>(gridDim.y - 1 - blockIdx.y), chunk_offset = divide(tile_index, args.row_tiles);
+  const int tile_index = static_cast<int>(gridDim.y - 1 - blockIdx.y),
+            chunk_offset = divide(tile_index, args.row_tiles);
   const Chunk chunk(args, args.first_query_chunk + chunk_offset);
   const int tile_of_chunk = tile_index - chunk_offset * static_cast<int>(args.row_tiles.divisor);
   const int row0 = chunk.first_row + tile_of_chunk * Tile::kRows;

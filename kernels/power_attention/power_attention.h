@@ -33,8 +33,8 @@ struct AttentionShape {
   int chunk = 0;
 };
 
-// A state and its key sum, or their gradients: layout sym-lex/1 (docs/operator.md), float32, contiguous (batch, kv head,
-// F, element) and (batch, kv head, F). Both null where there is none. Degrees 1 and 2.
+// A state and its key sum, or their gradients: layout sym-lex/1 (docs/operator.md), float32, contiguous (batch, kv
+// head, F, element) and (batch, kv head, F). Both null where there is none. Degrees 1 and 2.
 struct State {
   float* state = nullptr;
   float* key_sum = nullptr;

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "kernels/common/launch.h"
-#include "kernels/power_attention/state.cuh"
 #include "kernels/power_attention/rows.h"
+#include "kernels/power_attention/state.cuh"
 
 namespace power::kernels {
 
@@ -90,7 +90,8 @@ __global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_co
 
 // One block a chunk. The gate of token t weighs on every pair of a key before t and a query from t on: inside the chunk
 // as the sum over u >= t in t's segment of the rows' dots less the keys'; keys before t on the state after the chunk
-// (key_state_dot); and the state before the chunk on the one after it (state_dot). A segment's first gate weighs nothing.
+// (key_state_dot); and the state before the chunk on the one after it (state_dot). A segment's first gate weighs
+// nothing.
 __global__ void __launch_bounds__(kScanThreads) gate_gradient_kernel(const __grid_constant__ AttentionArgs args) {
   POWER_SHARED_MEMORY(shared);
   SegmentedSum* totals = reinterpret_cast<SegmentedSum*>(shared);

@@ -5,11 +5,11 @@
 
 // States inside the chunked form, and the products of a warp's rows with them.
 //
-// Degree 2: phi is cut into tiles of 64 products x_i x_j, i from a block of 8 dimensions (outer), j from a block that is
-// not before it (inner). Row 16*((j>>1)^(i>>1)) + 8*(i&1) + j of the tile holds the product of i and j: then a lane
+// Degree 2: phi is cut into tiles of 64 products x_i x_j, i from a block of 8 dimensions (outer), j from a block that
+// is not before it (inner). Row 16*((j>>1)^(i>>1)) + 8*(i&1) + j of the tile holds the product of i and j: then a lane
 // finds both factors of its part of an A fragment in the fragments of the rows themselves, one of them after a shuffle
-// over the four lanes of a row. Off the diagonal both orders of a product are one tile, which weighs 2: the factor is in
-// the state. Degree 1: a state's row is a dimension.
+// over the four lanes of a row. Off the diagonal both orders of a product are one tile, which weighs 2: the factor is
+// in the state. Degree 1: a state's row is a dimension.
 namespace power::kernels {
 
 // Chunk `index`, its keys and the query rows that stand in it.
@@ -65,7 +65,8 @@ POWER_DEVICE void load_state_pair(uint32_t stage, const uint16_t* image, int pai
   }
 }
 
-// The stage that holds the first pair of an image: the stages alternate so that what follows the image begins in stage 0.
+// The stage that holds the first pair of an image: the stages alternate so that what follows the image begins in stage
+// 0.
 POWER_DEVICE int first_state_stage(int blocks) { return (blocks + 1) / 2 % 2; }
 
 // Calls use(block, shared address) for every block of an image. The first pair has landed and is visible; `tail` starts

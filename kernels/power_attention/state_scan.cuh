@@ -20,10 +20,10 @@ struct StateScanArgs {
 template <int kDim, int kDegree>
 struct Piece {
   bool is_keys, exists = false;
-  int64_t element;       // in the image (state) or in the key products
-  int column = 0;        // first column of the state, or of the key products' matrix
-  int low = 0, high = 0; // dimensions of the state's row, or `low` the row of the key products
-  bool diagonal = false; // both dimensions in one block of 8: both orders of the product are stored
+  int64_t element;        // in the image (state) or in the key products
+  int column = 0;         // first column of the state, or of the key products' matrix
+  int low = 0, high = 0;  // dimensions of the state's row, or `low` the row of the key products
+  bool diagonal = false;  // both dimensions in one block of 8: both orders of the product are stored
 
   POWER_DEVICE Piece(const AttentionArgs& args, int index) {
     const int state_pieces_count = static_cast<int>(args.state_tiles * block_elements(kDim) / kPieceElements);
@@ -229,9 +229,7 @@ __global__ void __launch_bounds__(kPieceThreads) dstate_scan_kernel(const __grid
     }
   }
   const float dot_factor = 1.0f / piece.dstate_factor();
-  const auto has_sum = [&](int chunk) {
-    return chunk >= args.first_query_chunk && (chunk > 0 || args.has_initial);
-  };
+  const auto has_sum = [&](int chunk) { return chunk >= args.first_query_chunk && (chunk > 0 || args.has_initial); };
   for_each_chunk<true>(
       args, head.gates(args), reinterpret_cast<float*>(shared),
       [&](int chunk) { return inside && has_sum(chunk) ? chunks.load(chunk) : Eight{}; },

@@ -23,8 +23,8 @@ inline constexpr int kPieceThreads = 256;
 inline constexpr int kPieceElements = 8;  // of a state, to a thread
 
 POWER_HOST_DEVICE constexpr int state_pieces(int dim, int head_dim, int degree) {
-  return static_cast<int>(
-      (state_tiles(dim, head_dim, degree) * block_elements(dim) + key_products(dim, degree)) / kPieceElements);
+  return static_cast<int>((state_tiles(dim, head_dim, degree) * block_elements(dim) + key_products(dim, degree)) /
+                          kPieceElements);
 }
 
 // Parts of state_dot a chunk: one a warp.

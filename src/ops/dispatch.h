@@ -32,8 +32,8 @@ using PowerAttentionBackwardSignature = Tensor6(const at::Tensor& dy, const OptT
                                                 const at::Tensor& v, const OptTensor& log_g,
                                                 const OptTensor& initial_state, const OptTensor& initial_key_sum,
                                                 const at::Tensor& y, const at::Tensor& r,
-                                                const at::Tensor& chunk_states, int64_t degree, OptDouble scale, OptInt chunk_size, std::string_view normalize,
-                                                bool return_state);
+                                                const at::Tensor& chunk_states, int64_t degree, OptDouble scale,
+                                                OptInt chunk_size, std::string_view normalize, bool return_state);
 using PowerAttentionStepSignature = Tensor6(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                             const OptTensor& log_g, const OptTensor& state, const OptTensor& key_sum,
                                             const OptTensor& cache_k, const OptTensor& cache_v,

@@ -162,13 +162,15 @@ class CaseRun {
     }
     const int heads = c_.kv_heads, features = static_cast<int>(state_features());
     if (c_.final) {
-      check("final_state", reference.final_state, float_values(*final_state_), heads, 1, features * c_.head_dim, 0.0058);
+      check("final_state", reference.final_state, float_values(*final_state_), heads, 1, features * c_.head_dim,
+            0.0058);
       check("final_key_sum", reference.final_key_sum, float_values(*final_key_sum_), heads, 1, features, 0.0058);
     }
     if (c_.initial) {
       check("dinitial_state", reference.dinitial_state, float_values(*dinitial_state_), heads, 1,
             features * c_.head_dim, 0.008);
-      check("dinitial_key_sum", reference.dinitial_key_sum, float_values(*dinitial_key_sum_), heads, 1, features, 0.012);
+      check("dinitial_key_sum", reference.dinitial_key_sum, float_values(*dinitial_key_sum_), heads, 1, features,
+            0.012);
     }
     if (c_.degree % 2 == 0) {  // signed sums of odd degrees vanish: no relative bound
       std::vector<double> l(reference.l.size()), expected(l.size());
@@ -190,9 +192,7 @@ class CaseRun {
   size_t query_elements() const { return size_t(c_.batch) * c_.query_len * c_.kv_heads * c_.group * c_.head_dim; }
   size_t key_elements() const { return size_t(c_.batch) * c_.key_len * c_.kv_heads * c_.head_dim; }
 
-  size_t state_features() const {
-    return c_.degree == 1 ? c_.head_dim : size_t(c_.head_dim) * (c_.head_dim + 1) / 2;
-  }
+  size_t state_features() const { return c_.degree == 1 ? c_.head_dim : size_t(c_.head_dim) * (c_.head_dim + 1) / 2; }
   size_t state_elements() const { return size_t(c_.batch) * c_.kv_heads * state_features() * c_.head_dim; }
 
   // An initial state is the sum over keys before the first one.

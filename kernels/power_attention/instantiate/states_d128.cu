@@ -3,9 +3,9 @@
 
 namespace power::kernels {
 
-#define POWER_INSTANTIATE(head_dim, degree)                                                       \
-  template void run_chunk_states<head_dim, degree>(const AttentionArgs&, int, int, void*);        \
-  template void run_chunk_dstates<head_dim, degree>(const AttentionArgs&, int, int, void*);       \
+#define POWER_INSTANTIATE(head_dim, degree)                                                         \
+  template void run_chunk_states<head_dim, degree>(const AttentionArgs&, int, int, void*);          \
+  template void run_chunk_dstates<head_dim, degree>(const AttentionArgs&, int, int, void*);         \
   template void run_state_scan<head_dim, degree>(const AttentionArgs&, const PublicStates&, void*); \
   template void run_dstate_scan<head_dim, degree>(const AttentionArgs&, const PublicStates&, void*);
 POWER_ATTENTION_STATE_DEGREES(POWER_INSTANTIATE, 128)

@@ -43,8 +43,7 @@ class PowerAttentionFunction : public torch::autograd::Function<PowerAttentionFu
     auto [dq, dk, dv, dlog_g, dstate, dkey_sum] =
         op.call(dy, defined_or_none(grads[1]), defined_or_none(grads[2]), saved[0], saved[1], saved[2],
                 defined_or_none(saved[3]), defined_or_none(saved[4]), defined_or_none(saved[5]), saved[6], saved[7],
-                saved[8],
-                ctx->saved_data["degree"].toInt(), ctx->saved_data["scale"].toOptional<double>(),
+                saved[8], ctx->saved_data["degree"].toInt(), ctx->saved_data["scale"].toOptional<double>(),
                 ctx->saved_data["chunk_size"].toOptional<int64_t>(), ctx->saved_data["normalize"].toStringRef(),
                 ctx->saved_data["return_state"].toBool());
     const auto present = [](const at::Tensor& input, const at::Tensor& gradient) {

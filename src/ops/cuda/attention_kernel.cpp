@@ -54,8 +54,8 @@ StateTensors new_state(const Problem& p, const at::Tensor& like) {
           at::empty({p.batch, p.heads, features}, options)};
 }
 
-// The states of all chunks are kept for the backward pass where those of many layers fit the GPU; making them again costs
-// about a seventh of the operator's time. Both give the same bits.
+// The states of all chunks are kept for the backward pass where those of many layers fit the GPU; making them again
+// costs about a seventh of the operator's time. Both give the same bits.
 bool keeps_states(size_t bytes) {
   constexpr size_t kLayers = 64;
   static const size_t total = [] {

@@ -26,16 +26,16 @@ Tensor5 power_attention_forward(const at::Tensor& q, const at::Tensor& k, const 
 Tensor3 power_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                         const OptTensor& initial_state, const OptTensor& initial_key_sum, int64_t degree,
                         OptDouble scale, OptInt chunk_size, std::string_view normalize, bool return_state) {
-  auto [y, state, key_sum, r, chunk_states] = power_attention_forward(q, k, v, log_g, initial_state, initial_key_sum, degree, scale,
-                                                        chunk_size, normalize, return_state);
+  auto [y, state, key_sum, r, chunk_states] = power_attention_forward(
+      q, k, v, log_g, initial_state, initial_key_sum, degree, scale, chunk_size, normalize, return_state);
   return {y, state, key_sum};
 }
 
 Tensor6 power_attention_backward(const at::Tensor& dy, const OptTensor& dstate, const OptTensor& dkey_sum,
                                  const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                                  const OptTensor& initial_state, const OptTensor& initial_key_sum, const at::Tensor& y,
-                                 const at::Tensor& r, const at::Tensor& chunk_states, int64_t degree, OptDouble scale, OptInt chunk_size,
-                                 std::string_view normalize, bool return_state) {
+                                 const at::Tensor& r, const at::Tensor& chunk_states, int64_t degree, OptDouble scale,
+                                 OptInt chunk_size, std::string_view normalize, bool return_state) {
   const Problem problem = check_problem(q, k, v, log_g, initial_state, initial_key_sum, degree, scale, chunk_size,
                                         std::string(normalize), return_state);
   if (attention_kernel_serves(problem, q, initial_state.has_value())) {
