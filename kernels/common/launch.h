@@ -15,6 +15,14 @@ inline void check_cuda(cudaError_t status, const char* what) {
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status));
 }
 
+// For kernels that read memory past the first-level cache: shared memory for as many blocks as fit.
+template <class Args>
+void prefer_shared_memory(void (*kernel)(Args), const char* name) {
+  check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributePreferredSharedMemoryCarveout,
+                                  cudaSharedmemCarveoutMaxShared),
+             name);
+}
+
 // Launches kernel(args); errors name the kernel.
 template <class Args>
 void launch(void (*kernel)(Args), const char* name, dim3 grid, int threads, size_t shared_bytes, void* stream,
@@ -33,6 +41,9 @@ void launch(void (*kernel)(Args), const char* name, dim3 grid, int threads, size
 #else
 
 namespace power::kernels {
+
+template <class Args>
+void prefer_shared_memory(void (*)(Args), const char*) {}
 
 template <class Args>
 void launch(void (*kernel)(Args), const char* name, dim3 grid, int threads, size_t shared_bytes, void*,

@@ -7,45 +7,116 @@
 namespace power::kernels {
 
 template <int kDim>
-struct DecodeFoldShared {
-  static constexpr int kPairs = kDecodeFoldTokens / 2;
-  uint32_t keys[kPairs][kDim + 8];  // (even, odd) token of a pair; 8 more keep the rows of a fragment in other banks
-  float weights[kDecodeFoldTokens];
+struct alignas(16) DecodeFoldShared {
+  struct Chunk {
+    uint16_t keys[kDecodeFoldTokens][kDim + 8];  // 8 more keep the rows of a fragment in other banks
+    uint4 values[kDecodeFoldTokens / 16][kDim / 16][32];
+  };
+  Chunk chunks[2];  // one arrives while the other is used
+  float weights[kMaxDecodeWindow];
 };
 
-// Keys first..first+63 of the window as pairs of tokens, their weights, and zero from `length` on.
+// Starts the copy of tokens first..first+63 of the window; keys from `length` on become zero.
 template <int kDim>
-POWER_DEVICE void stage_keys(DecodeFoldShared<kDim>& shared, const DecodeArgs& args, const DecodeRecord& record,
-                             int first, int length, float total, int thread) {
-  constexpr int kChunks = kDim / 8;
-  const uint4* keys = record.at<const uint4>(args.layout.keys);
-  const float* gates = record.at<const float>(args.layout.gates);
-  for (int i = thread; i < DecodeFoldShared<kDim>::kPairs * kChunks; i += kDecodeThreads) {
-    const int pair = i / kChunks, chunk = i % kChunks, token = first + 2 * pair;
-    uint4 even{}, odd{};
-    if (token < length) even = keys[token * kChunks + chunk];
-    if (token + 1 < length) odd = keys[(token + 1) * kChunks + chunk];
-    const uint32_t evens[4] = {even.x, even.y, even.z, even.w}, odds[4] = {odd.x, odd.y, odd.z, odd.w};
-    POWER_UNROLL
-    for (int w = 0; w < 4; ++w) {
-      shared.keys[pair][8 * chunk + 2 * w] = (evens[w] & 0xffffu) | odds[w] << 16;
-      shared.keys[pair][8 * chunk + 2 * w + 1] = evens[w] >> 16 | (odds[w] & 0xffff0000u);
-    }
+POWER_DEVICE void request_tokens(typename DecodeFoldShared<kDim>::Chunk& chunk, const DecodeArgs& args,
+                                 const DecodeRecord& record, int first, int length, int thread) {
+  constexpr int kChunks = kDim / 8, kValues = kDim / 16 * 32;
+  const uint4* keys = record.at<const uint4>(args.layout.keys) + first * kChunks;
+  const uint4* values = record.at<const uint4>(args.layout.values) + first / 16 * kValues;
+  POWER_UNROLL
+  for (int i = 0; i < kDecodeFoldTokens * kChunks / kDecodeThreads; ++i) {
+    const int at = i * kDecodeThreads + thread, token = at / kChunks;
+    const bool valid = first + token < length;
+    cp_async_16(shared_address(&chunk.keys[token][at % kChunks * 8]), keys + (valid ? at : 0), valid);
   }
-  for (int i = thread; i < kDecodeFoldTokens; i += kDecodeThreads) {
-    shared.weights[i] = first + i < length ? exp2_approx(total - gates[first + i]) : 0.0f;
+  POWER_UNROLL
+  for (int i = 0; i < kDecodeFoldTokens / 16 * kValues / kDecodeThreads; ++i) {
+    const int at = i * kDecodeThreads + thread;
+    const bool valid = first + at / kValues * 16 < length;
+    cp_async_16(shared_address(&chunk.values[0][0][0] + at), values + (valid ? at : 0), valid);
   }
+  cp_async_commit();
 }
 
-// weight * phi of one feature row for the tokens of a pair.
-template <int kDegree>
-POWER_DEVICE void pair_features(float (&x)[2], uint32_t left, uint32_t right, const float* weights,
-                                float multiplicity) {
-  x[0] = bf16_low(left) * (weights[0] * multiplicity);
-  x[1] = bf16_high(left) * (weights[1] * multiplicity);
-  if constexpr (kDegree == 2) {
-    x[0] *= bf16_low(right);
-    x[1] *= bf16_high(right);
+// 16 rows of the state as its transpose: [16 columns e][8 features][fragment].
+template <int kDim>
+struct StateRows {
+  float at[kDim / 16][2][4];
+
+  POWER_DEVICE void load(const uint4* high, const uint4* low, float factor) {
+    POWER_UNROLL
+    for (int n = 0; n < kDim / 16; ++n) {
+      const uint4 h = load_through(high + 32 * n), l = load_through(low + 32 * n);
+      const uint32_t highs[4] = {h.x, h.y, h.z, h.w}, lows[4] = {l.x, l.y, l.z, l.w};
+      POWER_UNROLL
+      for (int w = 0; w < 4; ++w) {
+        at[n][w % 2][2 * (w / 2)] = factor * (bf16_low(highs[w]) + bf16_low(lows[w]));
+        at[n][w % 2][2 * (w / 2) + 1] = factor * (bf16_high(highs[w]) + bf16_high(lows[w]));
+      }
+    }
+  }
+  POWER_DEVICE void store(uint4* high, uint4* low, float factor) const {
+    POWER_UNROLL
+    for (int n = 0; n < kDim / 16; ++n) {
+      uint32_t highs[4], lows[4];
+      POWER_UNROLL
+      for (int w = 0; w < 4; ++w) {
+        const float even = factor * at[n][w % 2][2 * (w / 2)], odd = factor * at[n][w % 2][2 * (w / 2) + 1];
+        highs[w] = pack_bf16(even, odd);
+        lows[w] = pack_bf16(even - bf16_low(highs[w]), odd - bf16_high(highs[w]));
+      }
+      high[32 * n] = {highs[0], highs[1], highs[2], highs[3]};
+      low[32 * n] = {lows[0], lows[1], lows[2], lows[3]};
+    }
+  }
+};
+
+// state and sums take in the tokens of a chunk, of which the first `rest` are there; multiplicity is left out.
+template <int kDim, int kDegree>
+POWER_DEVICE void fold_chunk(StateRows<kDim>& state, float (&sums)[2],
+                             const typename DecodeFoldShared<kDim>::Chunk& chunk, const float* weights, int step,
+                             int rest, int lane) {
+  const FeatureStep<kDim, kDegree> features(step);
+  const int g = lane / 4, q = lane % 4;
+  const uint32_t left_at = shared_address(&chunk.keys[lane % 16][features.first + lane / 16 * 8]);
+  const uint16_t* right[2];
+  POWER_UNROLL
+  for (int block = 0; block < 2; ++block) {
+    right[block] = &chunk.keys[2 * q][(features.first + 8 * block + g + features.shift) % kDim];
+  }
+  POWER_ROLLED
+  for (int token0 = 0; token0 < kDecodeFoldTokens && token0 < rest; token0 += 16) {
+    uint32_t left[4];  // 8 features x 8 tokens, as B operand: (block, half)
+    ldmatrix_x4_trans(left, left_at + token0 * (2 * (kDim + 8)));
+    uint32_t high[2][2], low[2][2];
+    POWER_UNROLL
+    for (int block = 0; block < 2; ++block) {
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const int token = token0 + 8 * half;
+        const float* w = weights + token + 2 * q;
+        float even = bf16_low(left[2 * block + half]) * w[0], odd = bf16_high(left[2 * block + half]) * w[1];
+        if constexpr (kDegree == 2) {
+          even *= bf16_low(right[block][token * (kDim + 8)]);
+          odd *= bf16_low(right[block][(token + 1) * (kDim + 8)]);
+        }
+        sums[block] += even + odd;
+        const uint32_t packed = pack_bf16(even, odd);
+        high[block][half] = packed;
+        low[block][half] = pack_bf16(even - bf16_low(packed), odd - bf16_high(packed));
+      }
+    }
+    POWER_UNROLL
+    for (int n = 0; n < kDim / 16; ++n) {
+      uint4 v = chunk.values[token0 / 16][n][lane];
+      if (rest - token0 < 16) keep_rows(v, rest - token0, lane);
+      const uint32_t a[4] = {v.x, v.z, v.y, v.w};
+      POWER_UNROLL
+      for (int block = 0; block < 2; ++block) {
+        mma_m16n8k16_bf16(state.at[n][block], a, high[block][0], high[block][1]);
+        mma_m16n8k16_bf16(state.at[n][block], a, low[block][0], low[block][1]);
+      }
+    }
   }
 }
 
@@ -53,116 +124,67 @@ POWER_DEVICE void pair_features(float (&x)[2], uint32_t left, uint32_t right, co
 template <int kDim, int kDegree>
 POWER_DEVICE void fold_window(DecodeFoldShared<kDim>& shared, const DecodeArgs& args, const DecodeRecord& record,
                               const DecodeMeta& meta, int first, int last, int thread) {
-  constexpr int kAtOnce = kDim <= 64 ? 2 : 1;  // steps a warp holds in registers
-  const int lane = thread % 32, warp = thread / 32, g = lane / 4, q = lane % 4;
-  uint4* high = record.at<uint4>(args.layout.state_high);
-  uint4* low = record.at<uint4>(args.layout.state_low);
-  const uint4* values = record.at<const uint4>(args.layout.values);
+  if (first >= last) return;
+  const int lane = thread % 32, warp = thread / 32, g = lane / 4;
+  uint4* high = record.at<uint4>(args.layout.state_high) + lane;
+  uint4* low = record.at<uint4>(args.layout.state_low) + lane;
   float* key_sum = record.at<float>(args.layout.key_sum);
+  const float* gates = record.at<const float>(args.layout.gates);
   const float decay = exp2_approx(meta.total);
+  const int length = meta.length;
+  request_tokens<kDim>(shared.chunks[0], args, record, 0, length, thread);
+  for (int i = thread; i < round_up(length, 16); i += kDecodeThreads) {
+    shared.weights[i] = i < length ? exp2_approx(meta.total - gates[i]) : 0.0f;
+  }
+  int buffer = 0;
   POWER_ROLLED
-  for (int base = first; base < last; base += kDecodeWarps * kAtOnce) {
-    const int step0 = base + warp * kAtOnce;
-    // state^T of a step: [16 columns e][8 features][fragment]
-    float state[kAtOnce][kDim / 16][2][4] = {}, sums[kAtOnce][2] = {};
-    POWER_UNROLL
-    for (int u = 0; u < kAtOnce; ++u) {
-      if (step0 + u >= last || !meta.has_state) continue;
-      POWER_UNROLL
-      for (int n = 0; n < kDim / 16; ++n) {
-        const int at = ((step0 + u) * (kDim / 16) + n) * 32 + lane;
-        const uint4 h = high[at], l = low[at];
-        const uint32_t highs[4] = {h.x, h.y, h.z, h.w}, lows[4] = {l.x, l.y, l.z, l.w};
-        POWER_UNROLL
-        for (int w = 0; w < 4; ++w) {
-          state[u][n][w % 2][2 * (w / 2)] = decay * (bf16_low(highs[w]) + bf16_low(lows[w]));
-          state[u][n][w % 2][2 * (w / 2) + 1] = decay * (bf16_high(highs[w]) + bf16_high(lows[w]));
-        }
-      }
+  for (int base = first; base < last; base += kDecodeWarps) {
+    const int step = base + warp;
+    const bool mine = step < last;
+    const float multiplicity = FeatureStep<kDim, kDegree>(step).multiplicity();
+    StateRows<kDim> state = {};
+    float sums[2] = {};
+    if (mine && meta.has_state) {
+      state.load(high + step * (kDim / 16 * 32), low + step * (kDim / 16 * 32), decay / multiplicity);
     }
     POWER_ROLLED
-    for (int chunk = 0; chunk < meta.length; chunk += kDecodeFoldTokens) {
-      sync_block();  // nobody reads what is staged next
-      stage_keys<kDim>(shared, args, record, chunk, meta.length, meta.total, thread);
-      sync_block();
-      POWER_ROLLED
-      for (int token0 = 0; token0 < kDecodeFoldTokens && chunk + token0 < meta.length; token0 += 16) {
-        const int tile = (chunk + token0) / 16, rest = meta.length - (chunk + token0), pair = token0 / 2 + q;
-        uint32_t b_high[kAtOnce][2][2], b_low[kAtOnce][2][2];  // [step][8 features][8 tokens]
-        POWER_UNROLL
-        for (int u = 0; u < kAtOnce; ++u) {
-          const FeatureStep<kDim, kDegree> features(step0 + u);
-          POWER_UNROLL
-          for (int block = 0; block < 2; ++block) {
-            const int i = features.first + 8 * block + g, j = (i + features.shift) % kDim;
-            POWER_UNROLL
-            for (int half = 0; half < 2; ++half) {
-              float x[2];
-              pair_features<kDegree>(x, shared.keys[pair + 4 * half][i], shared.keys[pair + 4 * half][j],
-                                     &shared.weights[2 * (pair + 4 * half)], features.multiplicity());
-              sums[u][block] += x[0] + x[1];
-              b_high[u][block][half] = pack_bf16(x[0], x[1]);
-              b_low[u][block][half] =
-                  pack_bf16(x[0] - bf16_low(b_high[u][block][half]), x[1] - bf16_high(b_high[u][block][half]));
-            }
-          }
-        }
-        POWER_UNROLL
-        for (int n = 0; n < kDim / 16; ++n) {
-          uint4 v = values[(tile * (kDim / 16) + n) * 32 + lane];
-          if (rest < 16) keep_rows(v, rest, lane);
-          const uint32_t a[4] = {v.x, v.z, v.y, v.w};
-          POWER_UNROLL
-          for (int u = 0; u < kAtOnce; ++u) {
-            POWER_UNROLL
-            for (int block = 0; block < 2; ++block) {
-              mma_m16n8k16_bf16(state[u][n][block], a, b_high[u][block][0], b_high[u][block][1]);
-              mma_m16n8k16_bf16(state[u][n][block], a, b_low[u][block][0], b_low[u][block][1]);
-            }
-          }
-        }
+    for (int chunk = 0; chunk < length; chunk += kDecodeFoldTokens) {
+      cp_async_wait<0>();
+      sync_block();  // the chunk is there, and nobody reads the other one any more
+      const int next = chunk + kDecodeFoldTokens < length ? chunk + kDecodeFoldTokens : 0;
+      if (next > 0 || base + kDecodeWarps < last) {
+        request_tokens<kDim>(shared.chunks[buffer ^ 1], args, record, next, length, thread);
       }
+      if (mine) {
+        fold_chunk<kDim, kDegree>(state, sums, shared.chunks[buffer], shared.weights + chunk, step, length - chunk,
+                                  lane);
+      }
+      buffer ^= 1;
     }
     POWER_UNROLL
-    for (int u = 0; u < kAtOnce; ++u) {
-      const int step = step0 + u;
-      POWER_UNROLL
-      for (int block = 0; block < 2; ++block) {
-        float sum = sums[u][block];
-        sum += shuffle_xor(sum, 1);
-        sum += shuffle_xor(sum, 2);
-        if (q != 0 || step >= last) continue;
-        float* to = key_sum + step * kDecodeStepRows + g / 2 * 4 + 2 * block + g % 2;
-        *to = meta.has_state ? decay * *to + sum : sum;
-      }
-      if (step >= last) continue;
-      POWER_UNROLL
-      for (int n = 0; n < kDim / 16; ++n) {
-        uint32_t highs[4], lows[4];
-        POWER_UNROLL
-        for (int w = 0; w < 4; ++w) {
-          const float even = state[u][n][w % 2][2 * (w / 2)], odd = state[u][n][w % 2][2 * (w / 2) + 1];
-          highs[w] = pack_bf16(even, odd);
-          lows[w] = pack_bf16(even - bf16_low(highs[w]), odd - bf16_high(highs[w]));
-        }
-        const int at = (step * (kDim / 16) + n) * 32 + lane;
-        high[at] = {highs[0], highs[1], highs[2], highs[3]};
-        low[at] = {lows[0], lows[1], lows[2], lows[3]};
-      }
+    for (int block = 0; block < 2; ++block) {
+      float sum = sums[block];
+      sum += shuffle_xor(sum, 1);
+      sum += shuffle_xor(sum, 2);
+      sum *= multiplicity;
+      if (lane % 4 != 0 || !mine) continue;
+      float* to = key_sum + step * kDecodeStepRows + g / 2 * 4 + 2 * block + g % 2;
+      *to = meta.has_state ? decay * *to + sum : sum;
     }
+    if (mine) state.store(high + step * (kDim / 16 * 32), low + step * (kDim / 16 * 32), multiplicity);
   }
 }
 
 // Whether this block is the last of its record's to get here; the others' writes are then visible to it.
 POWER_DEVICE bool last_to_arrive(const DecodeArgs& args, const DecodeRecord& record, int* shared_flag, int thread) {
-  fence_device();
   sync_block();
   if (thread == 0) {
+    fence_device();  // also for what the block's other threads wrote before the barrier
     const int before = atomic_add(&record.at<DecodeMeta>(0)->arrivals, 1);
+    fence_device();
     *shared_flag = before + 1 == static_cast<int>(args.splits.divisor);
   }
   sync_block();
-  if (*shared_flag) fence_device();
   return *shared_flag;
 }
 

@@ -47,17 +47,6 @@ struct FeatureStep {
   POWER_DEVICE float multiplicity() const { return shift > 0 ? 2.0f : 1.0f; }
 };
 
-// 16 rows as B operand: a lane's words.
-template <int kDim>
-struct RowTile {
-  uint4 part[kDim / 16];
-
-  POWER_DEVICE void load(const uint4* tiles, int index, int lane) {
-    POWER_UNROLL
-    for (int n = 0; n < kDim / 16; ++n) part[n] = load_through(tiles + (index * (kDim / 16) + n) * 32 + lane);
-  }
-};
-
 // Of words that hold (even, odd) tokens, keeps the first `count`.
 POWER_DEVICE uint32_t keep_tokens(uint32_t pair, int count) {
   return count >= 2 ? pair : (count == 1 ? pair & 0xffffu : 0u);
@@ -81,13 +70,14 @@ POWER_DEVICE void split_rows(uint32_t (&a)[4], const float (&x)[4]) {
   a[3] = pack_bf16(x[2] - bf16_low(a[2]), x[3] - bf16_high(a[2]));
 }
 
-// sums[n8] (rows 0..7 and their remainders x 8 columns) += A * tile
-template <int kDim>
-POWER_DEVICE void multiply_rows(float (&sums)[kDim / 8][4], const uint32_t (&a)[4], const RowTile<kDim>& tile) {
+// sums[n8] (rows 0..7 and their remainders x 8 columns) += A * tile; tile(n) is a lane's part of columns 16n...
+template <int kDim, class Tile>
+POWER_DEVICE void multiply_rows(float (&sums)[kDim / 8][4], const uint32_t (&a)[4], const Tile& tile) {
   POWER_UNROLL
   for (int n = 0; n < kDim / 16; ++n) {
-    mma_m16n8k16_bf16(sums[2 * n], a, tile.part[n].x, tile.part[n].y);
-    mma_m16n8k16_bf16(sums[2 * n + 1], a, tile.part[n].z, tile.part[n].w);
+    const uint4 b = tile(n);
+    mma_m16n8k16_bf16(sums[2 * n], a, b.x, b.y);
+    mma_m16n8k16_bf16(sums[2 * n + 1], a, b.z, b.w);
   }
 }
 

@@ -1,7 +1,8 @@
-// Times decoding without LibTorch, on random inputs: power_decode_bench [B H R D [splits]].
+// Times decoding without LibTorch, on random inputs: power_decode_bench [B H R D [splits..]].
 //
 // A CUDA graph holds one token through as many layers as it takes for their states to exceed the second-level cache; it
-// is replayed over a whole window period, in which every window grows to 256 tokens and is folded once.
+// is replayed over a whole window period, in which every window grows to 256 tokens and is folded once. Then the
+// windows are set to about half their size, where nothing is folded, and to their end, where all are.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "kernels/power_attention/decode.h"
+#include "kernels/power_attention/decode_layout.h"
 
 namespace {
 
@@ -130,10 +132,29 @@ void bench(const Shape& s, int multiprocessors) {
     steps.push_back(elapsed());
   }
   std::sort(steps.begin(), steps.end());
+  const auto set_windows = [&](int length) {
+    const DecodeMeta meta{length, 0.0f, 1, 1, 0};
+    const std::vector<DecodeMeta> metas(records * layers, meta);
+    check(cudaMemcpy2D(cache.data(), record, metas.data(), sizeof meta, sizeof meta, metas.size(),
+                       cudaMemcpyHostToDevice));
+  };
+  constexpr int kReplays = 48;
+  set_windows(128 - kReplays / 2 - 4);
+  for (int i = 0; i < 4; ++i) check(cudaGraphLaunch(graph, stream));
+  check(cudaEventRecord(begin, stream));
+  for (int i = 0; i < kReplays; ++i) check(cudaGraphLaunch(graph, stream));
+  check(cudaEventRecord(end, stream));
+  const double without_fold = elapsed() / kReplays;
+  set_windows(kWindow - 1);
+  check(cudaGraphLaunch(graph, stream));
+  check(cudaEventRecord(begin, stream));
+  check(cudaGraphLaunch(graph, stream));
+  check(cudaEventRecord(end, stream));
+  const double all_fold = elapsed();
   const double bytes = (read + folded) * double(records);
-  std::printf("%5d %4d %3d %4d %7d %7d | %8.4f %8.4f %8.4f %8.4f | %8.4f %6.2f\n", s.batch, s.kv_heads, s.group,
-              s.head_dim, splits, layers, mean, steps[0], steps[kWindow / 2], steps[kWindow - 1], bytes / 4.2e12 * 1e3,
-              bytes / mean * 1e-9);
+  std::printf("%5d %4d %3d %4d %7d %7d | %8.4f %8.4f %8.4f %8.4f | %8.4f %8.4f | %8.4f %6.2f\n", s.batch, s.kv_heads,
+              s.group, s.head_dim, splits, layers, mean, steps[0], steps[kWindow / 2], steps[kWindow - 1], without_fold,
+              all_fold, bytes / 4.2e12 * 1e3, bytes / mean * 1e-9);
   std::fflush(stdout);
   check(cudaGraphExecDestroy(graph));
   check(cudaGraphDestroy(captured));
@@ -143,20 +164,25 @@ void bench(const Shape& s, int multiprocessors) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 1 && argc != 5 && argc != 6) {
-    std::fprintf(stderr, "usage: power_decode_bench [B H R D [splits]]\n");
+  if (argc > 1 && argc < 5) {
+    std::fprintf(stderr, "usage: power_decode_bench [B H R D [splits..]]\n");
     return 2;
   }
   cudaDeviceProp device;
   check(cudaGetDeviceProperties(&device, 0));
   std::printf("%s, %d multiprocessors; degree 2, bf16, one token a sequence, window 256 growing and folded\n",
               device.name, device.multiProcessorCount);
-  std::printf("ms a layer: mean of a period replayed at once; fastest, median, slowest of single replays\n");
-  std::printf("    B    H   R    D  splits  layers |     mean  fastest   median  slowest | at 4.2 TB/s    TB/s\n");
+  std::printf(
+      "ms a layer: mean of a period replayed at once; fastest, median, slowest of single replays; mean without\n"
+      "a fold at half a window; every sequence folding\n");
+  std::printf(
+      "    B    H   R    D  splits  layers |     mean  fastest   median  slowest |  no fold all fold | "
+      "at 4.2 TB/s    TB/s\n");
+  const auto number = [&](int i) { return i < argc ? std::atoi(argv[i]) : 0; };
   if (argc > 1) {
-    int n[5] = {};
-    for (int i = 1; i < argc; ++i) n[i - 1] = std::atoi(argv[i]);
-    bench({n[0], n[1], n[2], n[3], n[4]}, device.multiProcessorCount);
+    for (int i = 5; i < std::max(argc, 6); ++i) {
+      bench({number(1), number(2), number(3), number(4), number(i)}, device.multiProcessorCount);
+    }
     return 0;
   }
   for (const Shape& s : {Shape{1, 12, 1, 64, 0},
@@ -170,14 +196,24 @@ int main(int argc, char** argv) {
   }
   std::printf("other splits\n");
   for (const Shape& s : {Shape{1, 12, 1, 64, 11},
+                         {1, 12, 1, 64, 17},
+                         {1, 12, 1, 64, 22},
                          {1, 12, 1, 64, 33},
-                         {8, 12, 1, 64, 11},
                          {8, 12, 1, 64, 5},
+                         {8, 12, 1, 64, 11},
+                         {8, 12, 1, 64, 17},
                          {64, 12, 1, 64, 3},
+                         {64, 12, 1, 64, 4},
+                         {64, 12, 1, 64, 6},
+                         {64, 12, 1, 64, 8},
                          {64, 12, 1, 64, 11},
+                         {64, 12, 1, 64, 17},
                          {256, 12, 1, 64, 1},
+                         {256, 12, 1, 64, 2},
+                         {256, 12, 1, 64, 3},
                          {256, 12, 1, 64, 4},
-                         {256, 12, 1, 64, 6}}) {
+                         {256, 12, 1, 64, 6},
+                         {256, 12, 1, 64, 11}}) {
     bench(s, device.multiProcessorCount);
   }
   return 0;
