@@ -115,13 +115,16 @@ size_t decode_record_bytes(const DecodeShape& shape) {
 
 int decode_splits(const DecodeShape& shape, int query_len, int multiprocessors) {
   check_shape(shape, query_len);
-  // A few tokens: about 32 blocks a multiprocessor, of which it holds 4, so that their starts and ends overlap. Many:
-  // blocks are long, and the workspace grows with their number. Not fewer than two steps of 16 feature rows a warp: a
-  // block also costs its partial sums.
-  const int blocks = (query_len * shape.group <= 4 * kDecodeRowGroup ? 32 : 8) * multiprocessors;
-  const int wanted = ceil_div(blocks, std::max(1, records_of(shape)));
-  const int useful = ceil_div(layout_of(shape).steps, 2 * kDecodeWarps);
-  return std::clamp(std::min(wanted, useful), 1, kMaxDecodeSplits);
+  const int records = std::max(1, records_of(shape)), steps = layout_of(shape).steps;
+  // Many tokens: blocks are long, and the workspace grows with their number.
+  const bool few = query_len * shape.group <= 4 * kDecodeRowGroup;
+  // A block also costs its partial sums: at least two steps of 16 feature rows a warp, or one where all blocks run at
+  // once. A few tokens: at most nine, for a folding block makes its launch wait.
+  const int most = ceil_div(steps, kDecodeWarps);
+  if (few && int64_t{records} * most <= 4 * multiprocessors) return std::min(most, kMaxDecodeSplits);
+  const int least = few ? ceil_div(steps, 9 * kDecodeWarps) : 1;
+  const int wanted = ceil_div((few ? 46 : 8) * multiprocessors, records);
+  return std::clamp(std::min(std::max(wanted, least), ceil_div(most, 2)), 1, kMaxDecodeSplits);
 }
 
 size_t decode_workspace_bytes(const DecodeShape& shape, int query_len, int splits) {

@@ -123,6 +123,24 @@ TEST(DecodeEmulated, SequencesAreIndependent) {
   EXPECT_TRUE(std::equal(before.begin() + 2 * part, before.end(), after.begin() + 2 * part));
 }
 
+// What measured best on an H200 (docs/performance.md).
+TEST(DecodeEmulated, SplitsOfADevice) {
+  const auto splits = [](int batch, int kv_heads, int group, int head_dim, int query_len) {
+    DecodeShape shape;
+    shape.batch = batch;
+    shape.kv_heads = kv_heads;
+    shape.group = group;
+    shape.head_dim = head_dim;
+    return decode_splits(shape, query_len, 132);
+  };
+  EXPECT_EQ(splits(1, 12, 1, 64, 1), 33);
+  EXPECT_EQ(splits(8, 12, 1, 64, 1), 17);
+  EXPECT_EQ(splits(64, 12, 1, 64, 1), 8);
+  EXPECT_EQ(splits(256, 12, 1, 64, 1), 4);
+  EXPECT_EQ(splits(64, 3, 4, 64, 1), 17);
+  EXPECT_EQ(splits(256, 12, 1, 64, 256), 1);
+}
+
 TEST(DecodeEmulated, RefusesWhatItCannotServe) {
   DecodeShape shape;
   shape.batch = shape.kv_heads = 1;
