@@ -191,7 +191,6 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   const int first_token = token_of_row(args, row0);
   const int row_end = row0 + Tile::kRows < chunk.end_row ? row0 + Tile::kRows : chunk.end_row;
   const int last_token = token_of_row(args, row_end - 1);
-  const RowView k_view = head.keys(args.k), v_view = head.keys(args.v);
   const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
   const int first_segment = args.gated ? gates.segment[first_token] : -1;
 
@@ -215,12 +214,17 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   auto load_stage = [&](int block) {
     const int stage = stage_of(block);
     const uint32_t tile = base + stage * Shared::kStageBytes;
-    load_tokens_async<kDim, kBlockRows, kThreads>(tile, k_view, block * kBlockRows, args.keys, args.head_dim, thread);
-    load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, v_view, block * kBlockRows,
-                                                  args.keys, args.head_dim, thread);
+    // Computed again rather than kept in registers through the products.
+    const int loader = again(threadIdx.x);
+    const HeadIndex load_head(args, again(blockIdx.x));
+    const GateArrays load_gates = load_head.gates(args);
+    load_tokens_async<kDim, kBlockRows, kThreads>(tile, load_head.keys(args.k), block * kBlockRows, args.keys,
+                                                  args.head_dim, loader);
+    load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, load_head.keys(args.v),
+                                                  block * kBlockRows, args.keys, args.head_dim, loader);
     const bool exact = block >= blocks.before && !mild;
-    load_key_factors(args, gates, factors + stage * kBlockRows, block, exact, reference, thread);
-    if (args.gated) block_sum = gates.sum[block * kBlockRows + kBlockRows - 1];
+    load_key_factors(args, load_gates, factors + stage * kBlockRows, block, exact, reference, loader);
+    if (args.gated) block_sum = load_gates.sum[block * kBlockRows + kBlockRows - 1];
   };
 
   const uint32_t q_tile = base + Shared::kQOffset, dy_tile = base + Shared::kDyOffset;

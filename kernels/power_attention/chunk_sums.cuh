@@ -16,7 +16,7 @@ struct ChunkSumsArgs {
   StridedView x, u;
   FastDivisor group, slices;  // group: rows of a token in x and u
   StateArrays sums;
-  int first_chunk, units, key_units;
+  int first_chunk, units;
   bool of_queries;
 };
 
@@ -26,9 +26,9 @@ struct RowWeights {
   uint16_t keys[kBlockRows];
 };
 
-template <int kDim, int kDegree>
+template <int kDim, ChunkSum kSum>
 struct ChunkSumsShared {
-  using Tile = ChunkSumsTile<kDim, kDegree>;
+  using Tile = ChunkSumTile<kDim, kSum>;
   static constexpr int kStageBytes = 2 * Image<kDim>::kBlockBytes;  // x, u
   static constexpr int kWeightOffset = Tile::kStages * kStageBytes;
   static constexpr int kBytes = kWeightOffset + Tile::kStages * static_cast<int>(sizeof(RowWeights));
@@ -48,16 +48,15 @@ POWER_DEVICE void weight_dimensions(uint32_t (&a)[4], const uint32_t (&t)[4], ui
   a[3] = multiply_bf16x2(t[3], w1);
 }
 
-// c += a * rows k0..k0+15 of a tile, all columns, over the accumulators one after the other.
-template <int kDim, int kM, int kN8>
-POWER_DEVICE void add_dimensions(float (&c)[kM][kN8][4], const uint32_t (&a)[4], uint32_t tile, int k0, int lane) {
-  static_assert(kDim / 8 <= kM * kN8);
+// c += a * rows k0..k0+15 of a tile.
+template <int kDim>
+POWER_DEVICE void add_dimensions(float (&c)[kDim / 8][4], const uint32_t (&a)[4], uint32_t tile, int k0, int lane) {
   POWER_UNROLL
   for (int n = 0; n < kDim / 16; ++n) {
     uint32_t b[4];
     load_b_mnmajor<kDim>(b, tile, k0, n, lane);
-    mma_m16n8k16_bf16(c[2 * n / kN8][2 * n % kN8], a, b[0], b[1]);
-    mma_m16n8k16_bf16(c[2 * n / kN8][2 * n % kN8 + 1], a, b[2], b[3]);
+    mma_m16n8k16_bf16(c[2 * n], a, b[0], b[1]);
+    mma_m16n8k16_bf16(c[2 * n + 1], a, b[2], b[3]);
   }
 }
 
@@ -87,25 +86,48 @@ POWER_DEVICE void store_row_weight(RowWeights& weights, const ChunkSumsArgs& arg
   weights.keys[at] = static_cast<uint16_t>(both >> 16);
 }
 
-// Writes 16 rows of a warp's accumulators into a block.
-template <int kDim, int kN8>
-POWER_DEVICE void store_block_rows(const float (&c)[kN8][4], float factor, uint16_t* block, int row0, int chunk0,
-                                   int lane) {
+// Turns four values of each of four neighbouring lanes: value j of lane q becomes value q of lane j.
+POWER_DEVICE void transpose_quad(uint32_t (&values)[4], int lane) {
   POWER_UNROLL
-  for (int n = 0; n < kN8; ++n) {
+  for (int bit = 1; bit < 4; bit *= 2) {
     POWER_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const uint32_t at = Image<kDim>::offset(row0 + 8 * half + lane / 4, chunk0 + n) / 2 + 2 * (lane % 4);
-      *reinterpret_cast<uint32_t*>(block + at) = pack_bf16(c[n][2 * half] * factor, c[n][2 * half + 1] * factor);
+    for (int i = 0; i < 4; ++i) {
+      if (i & bit) continue;
+      uint32_t& low = values[i];
+      uint32_t& high = values[i | bit];
+      const bool upper = (lane & bit) != 0;
+      const uint32_t received = shuffle_xor(upper ? low : high, bit);
+      (upper ? low : high) = received;
     }
   }
 }
 
-template <int kDim, int kDegree>
-__global__ void __launch_bounds__(ChunkSumsTile<kDim, kDegree>::kThreads, 1)
+// Writes 16 rows of a warp's accumulators into a block, 16 bytes a lane.
+template <int kDim, int kN8>
+POWER_DEVICE void store_block_rows(const float (&c)[kN8][4], float factor, uint16_t* block, int row0, int chunk0,
+                                   int lane) {
+  POWER_UNROLL
+  for (int n = 0; n < kN8; n += 4) {
+    POWER_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      uint32_t packed[4];
+      POWER_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        packed[i] = pack_bf16(c[n + i][2 * half] * factor, c[n + i][2 * half + 1] * factor);
+      }
+      transpose_quad(packed, lane);
+      const uint32_t at = Image<kDim>::offset(row0 + 8 * half + lane / 4, chunk0 + n + lane % 4) / 2;
+      *reinterpret_cast<uint4*>(block + at) = {packed[0], packed[1], packed[2], packed[3]};
+    }
+  }
+}
+
+template <int kDim, ChunkSum kSum>
+__global__ void __launch_bounds__(ChunkSumTile<kDim, kSum>::kThreads, 1)
     chunk_sums_kernel(const __grid_constant__ ChunkSumsArgs args) {
-  using Tile = ChunkSumsTile<kDim, kDegree>;
-  using Shared = ChunkSumsShared<kDim, kDegree>;
+  using Tile = ChunkSumTile<kDim, kSum>;
+  using Shared = ChunkSumsShared<kDim, kSum>;
+  constexpr int kDegree = kSum == ChunkSum::kDimensions ? 1 : 2;
   constexpr int kM = Tile::kM, kN8 = Tile::kColumns / 8, kParts = kDim / Tile::kColumns;
   POWER_SHARED_MEMORY(shared);
   const uint32_t base = shared_address(shared);
@@ -129,18 +151,20 @@ __global__ void __launch_bounds__(ChunkSumsTile<kDim, kDegree>::kThreads, 1)
     if (thread < Tile::kLoadThreads) {
       load_tile_async<kDim, kBlockRows, Tile::kLoadThreads>(tile, x_view, args.group, row0, row_end, attention.head_dim,
                                                             thread);
-      load_tile_async<kDim, kBlockRows, Tile::kLoadThreads>(tile + Image<kDim>::kBlockBytes, u_view, args.group, row0,
-                                                            row_end, attention.head_dim, thread);
+      if constexpr (kSum != ChunkSum::kKeys) {
+        load_tile_async<kDim, kBlockRows, Tile::kLoadThreads>(tile + Image<kDim>::kBlockBytes, u_view, args.group,
+                                                              row0, row_end, attention.head_dim, thread);
+      }
     }
     const int at = thread - (Tile::kThreads - kBlockRows);
     if (at >= 0) store_row_weight(weights[slot], args, head, gates, chunk, row0 + at, row_end, at);
   };
 
   const int unit = slice * Tile::kWarps + warp;
-  const bool is_keys = unit >= args.units, idle = unit >= args.units + args.key_units;
+  const bool idle = unit >= args.units;
   TileWalk tile_of_unit;
-  if constexpr (kDegree == 2) {
-    for (int i = 0; !is_keys && i < unit / kParts; ++i) tile_of_unit.next(attention.head_dim / kPhiBlock);
+  if constexpr (Tile::kPhi) {
+    for (int i = 0; i < unit / kParts; ++i) tile_of_unit.next(attention.head_dim / kPhiBlock);
   }
   float sums[kM][kN8][4] = {};
   [[maybe_unused]] float key_sum[4] = {};  // degree 1
@@ -148,23 +172,19 @@ __global__ void __launch_bounds__(ChunkSumsTile<kDim, kDegree>::kThreads, 1)
   const auto add_rows = [&](uint32_t x_tile, uint32_t u_tile, const RowWeights& row_weights) {
     POWER_ROLLED
     for (int k0 = 0; k0 < kBlockRows; k0 += 16) {
-      const uint16_t* w = (is_keys ? row_weights.keys : row_weights.state) + k0 + 2 * (lane % 4);
+      const uint16_t* w = (kSum == ChunkSum::kKeys ? row_weights.keys : row_weights.state) + k0 + 2 * (lane % 4);
       const uint32_t w0 = *reinterpret_cast<const uint32_t*>(w), w1 = *reinterpret_cast<const uint32_t*>(w + 8);
-      if constexpr (kDegree == 1) {
+      if constexpr (!Tile::kPhi) {
         uint32_t t[4], a[4];
         load_transposed_pair<kDim>(t, x_tile, k0, 2 * unit, 2 * unit + 1, lane);
         weight_dimensions(a, t, w0, w1);
-        add_dimensions<kDim>(sums, a, u_tile, k0, lane);
-        const uint32_t* key_weights = reinterpret_cast<const uint32_t*>(row_weights.keys + k0 + 2 * (lane % 4));
-        weight_dimensions(a, t, key_weights[0], key_weights[4]);
-        constexpr uint32_t kOnes = 0x3f803f80u;
-        mma_m16n8k16_bf16(key_sum, a, kOnes, kOnes);
-      } else if (is_keys) {
-        uint32_t t[4], a[4];
-        const int block = 2 * (unit - args.units);
-        load_transposed_pair<kDim>(t, x_tile, k0, block, block + 1, lane);
-        weight_dimensions(a, t, w0, w1);
-        add_dimensions<kDim>(sums, a, x_tile, k0, lane);
+        add_dimensions<kDim>(sums[0], a, kSum == ChunkSum::kKeys ? x_tile : u_tile, k0, lane);
+        if constexpr (kSum == ChunkSum::kDimensions) {
+          const uint32_t* key_weights = reinterpret_cast<const uint32_t*>(row_weights.keys + k0 + 2 * (lane % 4));
+          weight_dimensions(a, t, key_weights[0], key_weights[4]);
+          constexpr uint32_t kOnes = 0x3f803f80u;
+          mma_m16n8k16_bf16(key_sum, a, kOnes, kOnes);
+        }
       } else {
         uint32_t t[4];  // outer, inner
         load_transposed_pair<kDim>(t, x_tile, k0, tile_of_unit.outer, tile_of_unit.inner, lane);
@@ -211,25 +231,23 @@ __global__ void __launch_bounds__(ChunkSumsTile<kDim, kDegree>::kThreads, 1)
   const int64_t slot = int64_t{head.head} * attention.chunks + chunk.index;
   uint16_t* image = args.sums.images + slot * image_blocks(kDim, attention.head_dim, kDegree) * block_elements(kDim);
   float* keys = args.sums.keys + slot * key_products(kDim, kDegree);
-  if constexpr (kDegree == 2) {
-    if (is_keys) {
-      POWER_UNROLL
-      for (int n = 0; n < kDim / 8; ++n) {
-        POWER_UNROLL
-        for (int half = 0; half < 2; ++half) {
-          const int row = 16 * (unit - args.units) + 8 * half + lane / 4;
-          float* out = keys + Image<kDim>::offset(row, n) / 2 + 2 * (lane % 4);
-          out[0] = sums[n / kN8][n % kN8][2 * half];
-          out[1] = sums[n / kN8][n % kN8][2 * half + 1];
-        }
-      }
-      return;
-    }
+  if constexpr (kSum == ChunkSum::kPhi) {
     const float factor = tile_of_unit.outer == tile_of_unit.inner ? 1.0f : 2.0f;
     POWER_UNROLL
     for (int x = 0; x < kM; ++x) {
-      store_block_rows<kDim>(sums[x], factor, image + unit / kParts * block_elements(kDim), 16 * x, unit % kParts * kN8,
-                             lane);
+      store_block_rows<kDim>(sums[x], factor, image + unit / kParts * block_elements(kDim), 16 * x,
+                             unit % kParts * kN8, lane);
+    }
+  } else if constexpr (kSum == ChunkSum::kKeys) {
+    POWER_UNROLL
+    for (int n = 0; n < kDim / 8; ++n) {
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const int row = 16 * unit + 8 * half + lane / 4;
+        float* out = keys + Image<kDim>::offset(row, n) / 2 + 2 * (lane % 4);
+        out[0] = sums[0][n][2 * half];
+        out[1] = sums[0][n][2 * half + 1];
+      }
     }
   } else {
     store_block_rows<kDim>(sums[0], 1.0f, image, 16 * unit, 0, lane);
@@ -240,30 +258,38 @@ __global__ void __launch_bounds__(ChunkSumsTile<kDim, kDegree>::kThreads, 1)
   }
 }
 
-template <int kDim, int kDegree>
-void run_chunk_sums(ChunkSumsArgs args, int first, int end, void* stream) {
-  using Tile = ChunkSumsTile<kDim, kDegree>;
-  if (first >= end) return;
-  const int sixteens = ceil_div(args.attention.head_dim, 16);
+template <int kDim, ChunkSum kSum>
+void launch_chunk_sums(ChunkSumsArgs args, int first, int end, void* stream) {
+  using Tile = ChunkSumTile<kDim, kSum>;
   args.first_chunk = first;
-  args.units = kDegree == 1 ? sixteens : args.attention.state_tiles * (kDim / Tile::kColumns);
-  args.key_units = kDegree == 1 ? 0 : sixteens;
-  const int slices = ceil_div(args.units + args.key_units, Tile::kWarps);
+  args.units = Tile::kPhi ? args.attention.state_tiles * (kDim / Tile::kColumns) : ceil_div(args.attention.head_dim, 16);
+  const int slices = ceil_div(args.units, Tile::kWarps);
   args.slices = FastDivisor(slices);
   const dim3 grid(args.attention.batch * args.attention.kv_heads.divisor * slices, end - first);
-  launch(chunk_sums_kernel<kDim, kDegree>, "chunk_sums_kernel", grid, Tile::kThreads,
-         ChunkSumsShared<kDim, kDegree>::kBytes, stream, args);
+  launch(chunk_sums_kernel<kDim, kSum>, "chunk_sums_kernel", grid, Tile::kThreads,
+         ChunkSumsShared<kDim, kSum>::kBytes, stream, args);
+}
+
+template <int kDim, int kDegree>
+void run_chunk_sums(const ChunkSumsArgs& args, int first, int end, void* stream) {
+  if (first >= end) return;
+  if constexpr (kDegree == 1) {
+    launch_chunk_sums<kDim, ChunkSum::kDimensions>(args, first, end, stream);
+  } else {
+    launch_chunk_sums<kDim, ChunkSum::kPhi>(args, first, end, stream);
+    launch_chunk_sums<kDim, ChunkSum::kKeys>(args, first, end, stream);
+  }
 }
 
 template <int kDim, int kDegree>
 void run_chunk_states(const AttentionArgs& args, int first, int end, void* stream) {
-  run_chunk_sums<kDim, kDegree>({args, args.k, args.v, FastDivisor(), {}, args.states, 0, 0, 0, false}, first, end,
+  run_chunk_sums<kDim, kDegree>({args, args.k, args.v, FastDivisor(), {}, args.states, 0, 0, false}, first, end,
                                 stream);
 }
 
 template <int kDim, int kDegree>
 void run_chunk_dstates(const AttentionArgs& args, int first, int end, void* stream) {
-  run_chunk_sums<kDim, kDegree>({args, args.q, args.dy, args.group, {}, args.dstates, 0, 0, 0, true}, first, end,
+  run_chunk_sums<kDim, kDegree>({args, args.q, args.dy, args.group, {}, args.dstates, 0, 0, true}, first, end,
                                 stream);
 }
 

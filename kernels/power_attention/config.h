@@ -35,14 +35,20 @@ struct KeyTile {
   static constexpr int kBlocks = 2;
 };
 
-// Sums of a chunk: a warp holds a unit of the state, 64 products (degree 2) or 16 dimensions (degree 1) by kColumns, or
-// 16 rows of the key products.
-template <int kDim, int kDegree>
-struct ChunkSumsTile {
-  static constexpr int kM = kDegree == 2 ? 4 : 1;
-  static constexpr int kColumns = kDegree == 2 && kDim > 64 ? 64 : kDim;
-  // Three to a scheduler leave 168 registers; 36 units of head dim 64 are three blocks.
-  static constexpr int kWarps = kDegree == 2 ? 12 : kDim / 16;
+// What a launch of the chunk sums adds up; a warp holds one unit in its accumulators.
+enum class ChunkSum {
+  kPhi,         // degree 2, the state: 64 products of a tile x kColumns columns
+  kKeys,        // degree 2, the key products: 16 dimensions x all
+  kDimensions,  // degree 1, state and key sum: 16 dimensions x all columns
+};
+
+template <int kDim, ChunkSum kSum>
+struct ChunkSumTile {
+  static constexpr bool kPhi = kSum == ChunkSum::kPhi;
+  static constexpr int kM = kPhi ? 4 : 1;
+  static constexpr int kColumns = kPhi && kDim > 64 ? 64 : kDim;
+  // Three warps to a scheduler leave 168 registers; the 36 tiles of head dim 64 are three blocks.
+  static constexpr int kWarps = kPhi ? 12 : kDim / 16;
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kLoadThreads = kThreads >= 256 ? 256 : kThreads >= 128 ? 128 : 64;
   static constexpr int kStages = 3;

@@ -22,6 +22,7 @@ POWER_DEVICE SegmentedSum append(const SegmentedSum& before, const SegmentedSum&
 }
 
 // Exclusive scan over the block's threads in a fixed order; `carry` comes in front and is advanced past the block.
+template <int kThreads>
 POWER_DEVICE SegmentedSum scan_block(SegmentedSum value, SegmentedSum* warp_totals, SegmentedSum& carry, int thread) {
   const int lane = thread % 32, warp = thread / 32;
   SegmentedSum inclusive = value;
@@ -35,7 +36,7 @@ POWER_DEVICE SegmentedSum scan_block(SegmentedSum value, SegmentedSum* warp_tota
   if (lane == 31) warp_totals[warp] = inclusive;
   sync_block();
   SegmentedSum before = carry;
-  for (int w = 0; w < kScanThreads / 32; ++w) {
+  for (int w = 0; w < kThreads / 32; ++w) {
     if (w == warp) exclusive = append(before, exclusive);
     before = append(before, warp_totals[w]);
   }
@@ -45,7 +46,8 @@ POWER_DEVICE SegmentedSum scan_block(SegmentedSum value, SegmentedSum* warp_tota
 }
 
 // One block a (batch, kv head). c in log2 units and double precision, stored as a float pair.
-__global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_constant__ AttentionArgs args) {
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads) gate_sums_kernel(const __grid_constant__ AttentionArgs args) {
   POWER_SHARED_MEMORY(shared);
   SegmentedSum* totals = reinterpret_cast<SegmentedSum*>(shared);
   const int thread = threadIdx.x;
@@ -55,7 +57,7 @@ __global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_co
   // The first scan sums the gates; the second counts nothing but the latest start of a segment, as a number that only
   // grows: both use the same scan, the second with "restart" at every start.
   SegmentedSum sum_carry{0.0, 0}, start_carry{-1.0, 0};
-  for (int base = 0; base < args.padded_keys; base += kScanSpan) {
+  for (int base = 0; base < args.padded_keys; base += kThreads * kScanItems) {
     const int first = base + thread * kScanItems;
     float gate[kScanItems];
     SegmentedSum sum{0.0, 0}, start{0.0, 0};
@@ -67,8 +69,8 @@ __global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_co
         sum.sum += gate[i];
       }
     }
-    SegmentedSum running = scan_block(sum, totals, sum_carry, thread);
-    SegmentedSum segment = scan_block(start, totals, start_carry, thread);
+    SegmentedSum running = scan_block<kThreads>(sum, totals, sum_carry, thread);
+    SegmentedSum segment = scan_block<kThreads>(start, totals, start_carry, thread);
     for (int i = 0; i < kScanItems && first + i < args.padded_keys; ++i) {
       if (gate[i] < kNoWeightLog2) {
         segment.sum = first + i;
@@ -81,7 +83,7 @@ __global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_co
     }
   }
   sync_block();
-  for (int key = thread; key < args.padded_keys; key += kScanThreads) {
+  for (int key = thread; key < args.padded_keys; key += kThreads) {
     const int end = key / kGateTile * kGateTile + kGateTile - 1;
     const float decay = exp2_approx(difference(gates.sum[end], gates.sum[key]));
     gates.key_decay[key] = gates.segment[end] > key ? 0.0f : decay;
@@ -107,7 +109,7 @@ __global__ void __launch_bounds__(kScanThreads) gate_gradient_kernel(const __gri
     const float* parts = args.state_dot + (int64_t{head.head} * args.chunks + chunk.index) * args.state_dot_parts;
     SegmentedSum carried{0.0, 0}, own{0.0, 0};
     for (int part = thread; part < args.state_dot_parts; part += kScanThreads) own.sum += parts[part];
-    scan_block(own, totals, carried, thread);
+    scan_block<kScanThreads>(own, totals, carried, thread);
     for (int base = chunk.first_key; base < chunk.end_key; base += kScanSpan) {
       const int first = base + thread * kScanItems;
       SegmentedSum total{0.0, 0};
@@ -116,7 +118,7 @@ __global__ void __launch_bounds__(kScanThreads) gate_gradient_kernel(const __gri
         dots[i] = first + i < chunk.end_key ? key_state_dot[first + i] : 0.0f;
         total.sum += dots[i];
       }
-      SegmentedSum before = scan_block(total, totals, carried, thread);
+      SegmentedSum before = scan_block<kScanThreads>(total, totals, carried, thread);
       for (int i = 0; i < kScanItems && first + i < chunk.end_key; ++i) {
         out[(first + i) * args.dlog_g_token] = static_cast<float>(before.sum);
         before.sum += dots[i];
@@ -142,7 +144,7 @@ __global__ void __launch_bounds__(kScanThreads) gate_gradient_kernel(const __gri
       dc[i] -= key_dot[token];
       total = append(total, {dc[i], restarts(token)});
     }
-    SegmentedSum running = scan_block(total, totals, carry, thread);
+    SegmentedSum running = scan_block<kScanThreads>(total, totals, carry, thread);
     for (int i = 0; i < kScanItems; ++i) {
       const int token = chunk.end_key - 1 - (first + i);
       if (token < chunk.first_key) break;
@@ -262,9 +264,14 @@ __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid
   args.delta[index] = valid && args.normalize == Normalize::kSum ? product : 0.0f;
 }
 
+template <int kThreads>
+void launch_gate_sums(const AttentionArgs& args, void* stream) {
+  launch(gate_sums_kernel<kThreads>, "gate_sums_kernel", dim3(args.batch * args.kv_heads.divisor), kThreads,
+         sizeof(SegmentedSum) * kThreads / 32, stream, args);
+}
+
 void run_gate_sums(const AttentionArgs& args, void* stream) {
-  launch(gate_sums_kernel, "gate_sums_kernel", dim3(args.batch * args.kv_heads.divisor), kScanThreads,
-         sizeof(SegmentedSum) * kScanThreads / 32, stream, args);
+  args.padded_keys > 2 * kScanSpan ? launch_gate_sums<1024>(args, stream) : launch_gate_sums<kScanThreads>(args, stream);
 }
 
 void run_key_max(const AttentionArgs& args, void* stream) {

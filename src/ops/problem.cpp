@@ -38,6 +38,15 @@ Normalize parse_normalize(const std::string& text) {
 
 int64_t usual_chunk(const Problem& p) { return p.head_dim <= 32 ? 512 : p.head_dim <= 64 ? 1024 : 2048; }
 
+// The longest sequence for which the quadratic form is the faster one.
+int64_t longest_quadratic(const Problem& p, at::DeviceType device) {
+  if (device != at::kCUDA) return 4 * usual_chunk(p);
+  // docs/performance.md, fused kernels, forward and backward; a group of query heads shares the state's making.
+  if (p.degree == 1) return 2048;
+  const int64_t one_head = p.head_dim <= 32 ? 2048 : p.head_dim <= 64 ? 5120 : 18432;
+  return (one_head + one_head / p.group()) / 2;
+}
+
 bool state_supported(const Problem& p) {
   return p.degree <= 2 ? p.head_dim <= kChunkedHeadDimLimitLow : p.degree <= 4 && p.head_dim <= kChunkedHeadDimLimit;
 }
@@ -103,10 +112,9 @@ Problem check_problem(const at::Tensor& q, const at::Tensor& k, const at::Tensor
   if (initial_state.has_value()) check_state_supported(p, q, "a state");
   if (return_state) check_state_supported(p, q, "a state");
   const bool half = dtype == at::kBFloat16 || dtype == at::kHalf;
-  // Where the fused CUDA kernel does not serve, the quadratic form costs what it costs on the CPU: products of
-  // LibTorch.
-  const bool fused = q.is_cuda() && half && p.head_dim % 8 == 0 && p.value_dim == p.head_dim &&
-                     !initial_state.has_value() && !return_state;
+  // Where the fused CUDA kernels do not serve, the forms cost what they cost on the CPU: products of LibTorch.
+  const bool states = initial_state.has_value() || return_state;
+  const bool fused = q.is_cuda() && half && p.head_dim % 8 == 0 && p.value_dim == p.head_dim && (degree <= 2 || !states);
   p.chunk_size = chunk_size.has_value() ? *chunk_size : choose_chunk_size(p, fused ? at::kCUDA : at::kCPU);
   if (p.chunk_size > 0) check_state_supported(p, q, "the chunked form");
   if (initial_state.has_value()) {
@@ -123,10 +131,8 @@ Problem check_problem(const at::Tensor& q, const at::Tensor& k, const at::Tensor
 
 int64_t choose_chunk_size(const Problem& p, at::DeviceType device) {
   if (!state_supported(p) || p.degree > 2) return 0;
-  // H200, D=64, bf16, forward and backward: the fused quadratic kernel takes 12 ms for 2 x 16384 tokens with 12 heads
-  // and 60 ms for 65536 with 8; the chunked form out of LibTorch products took 59 and 78 ms.
-  const int64_t chunk = usual_chunk(p);
-  return p.key_len <= (device == at::kCUDA ? 64 : 4) * chunk ? 0 : chunk;
+  if (p.key_len <= longest_quadratic(p, device)) return 0;
+  return device == at::kCUDA && p.degree == 1 ? 256 : usual_chunk(p);
 }
 
 }  // namespace power::ops

@@ -187,6 +187,8 @@ TEST_F(ChunkedGpu, CompiledHeadDimsAndDegrees) {
     c.head_dim = head_dim_;                                            \
     c.degree = degree_;                                                \
     c.normalize = c.degree % 2 ? Normalize::kLayer : Normalize::kSum;  \
+    /* `layer` cancels where a row sees a single key; through a rounded state it cannot. */ \
+    if (gates == Gates::kSegments && degree_ == 1) c.normalize = Normalize::kNone; \
     c.batch = 2;                                                       \
     check(c);                                                          \
   }
@@ -245,7 +247,7 @@ TEST_F(ChunkedGpu, NormalisationsAndDegrees) {
   for (Normalize normalize : {Normalize::kSum, Normalize::kLayer, Normalize::kNone}) {
     for (int degree : {1, 2}) {
       if (degree == 1 && normalize == Normalize::kSum) continue;  // signed sums vanish: ill-conditioned by definition
-      AttentionCase c = chunked(300, 64, Gates::kSegments);
+      AttentionCase c = chunked(300, 64, degree == 1 ? Gates::kMild : Gates::kSegments);
       c.degree = degree;
       c.normalize = normalize;
       c.scale = 0.3;
