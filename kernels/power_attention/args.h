@@ -17,6 +17,14 @@ struct alignas(8) FloatPair {
   float high, low;
 };
 
+inline constexpr int kScanSpan = 1024;  // tokens whose gates one block sums
+
+// Sum of a span's gates, and the last token in it that starts a segment.
+struct GateTotal {
+  double sum, start;
+  int restart;  // whether there is one
+};
+
 // Running log2 gates of one launch, per (batch, kv head) padded_keys entries.
 struct GateArrays {
   FloatPair* sum;    // c as a float pair (high, low): differences keep float's relative precision at any length
@@ -39,6 +47,7 @@ struct StateArrays {
 struct AttentionArgs {
   StridedView q, k, v, y, dy, dq, dk, dv;
   GateArrays gates;  // pointers are null where there are no gates
+  GateTotal* gate_totals;
   float* inverse;    // r (batch, kv head, rows): y = r * n; dN = r * dY'
   float* row_scale;  // power of two for each row, degree > 2 only
   float* key_max;    // max |k| of each (batch, kv head), degree > 2 only

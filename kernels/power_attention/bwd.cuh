@@ -564,7 +564,8 @@ POWER_DEVICE QueryBlocks find_query_blocks(const AttentionArgs& args, const Gate
   return blocks;
 }
 
-template <int kDim, int kDegree>
+// Two kernels, so that the quadratic form has the registers to itself.
+template <int kDim, int kDegree, bool kChunked>
 __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlocks)
     power_attention_bwd_dkdv_kernel(const __grid_constant__ AttentionArgs args) {
   using Tile = KeyTile<kDim>;
@@ -592,7 +593,7 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
   const QueryBlocks blocks = find_query_blocks<kThreads>(args, gates, first_key, last_key, chunk.end_row, thread);
   bool with_state = false;
   float state_factor = 1.0f;
-  if constexpr (kDegree != kAnyDegree) {
+  if constexpr (kChunked) {
     with_state = chunk.has_dstate(args) && (!args.gated || gates.segment[chunk.end_key - 1] <= last_key);
     if (with_state && args.gated) {
       state_factor = exp2_approx(difference(gates.sum[chunk.end_key - 1], reference));
@@ -656,14 +657,14 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
     return key < gates.segment[last_key] ? 0.0f : gate;
   };
   const uint32_t stages = base + Shared::kStageOffset;
-  if (with_state) {
+  if (kChunked && with_state) {
     load_first_pair<kDim, kDegree, kThreads>(stages, args, args.dstates, head.head, chunk.index, thread);
   } else if (count > 0) {
     load_stage(0);
   }
   cp_async_commit();
   float dk[kM][kDim / 8][4] = {}, dv[kM][kDim / 8][4] = {}, dot[kM][2] = {};
-  if constexpr (kDegree != kAnyDegree) {
+  if constexpr (kChunked) {
     if (with_state) {
       cp_async_wait<0>();
       sync_block();
@@ -792,8 +793,14 @@ void run_power_attention_bwd_dkdv(AttentionArgs args, void* stream) {
   const int key_tiles = ceil_div(args.chunk < args.keys ? args.chunk : args.keys, Tile::kRows);
   args.key_tiles = FastDivisor(key_tiles);
   const dim3 grid(args.batch * args.kv_heads.divisor, key_tiles * args.chunks);
-  launch(power_attention_bwd_dkdv_kernel<kDim, kDegree>, "power_attention_bwd_dkdv_kernel", grid, Tile::kThreads,
-         args.dstates.images != nullptr ? Shared::kChunkedBytes : Shared::kBytes, stream, args);
+  if constexpr (kDegree != kAnyDegree) {
+    if (args.dstates.images != nullptr) {
+      return launch(power_attention_bwd_dkdv_kernel<kDim, kDegree, true>, "power_attention_bwd_dkdv_kernel", grid,
+                    Tile::kThreads, Shared::kChunkedBytes, stream, args);
+    }
+  }
+  launch(power_attention_bwd_dkdv_kernel<kDim, kDegree, false>, "power_attention_bwd_dkdv_kernel", grid,
+         Tile::kThreads, Shared::kBytes, stream, args);
 }
 
 }  // namespace power::kernels

@@ -103,6 +103,7 @@ void take_gates(AttentionArgs& args, Workspace& workspace, const AttentionShape&
   if (!gated) return;
   const int64_t count = heads_of(shape) * padded(shape.key_len);
   args.gates = {workspace.take<FloatPair>(count), workspace.take<int>(count), workspace.take<float>(count)};
+  args.gate_totals = workspace.take<GateTotal>(heads_of(shape) * ceil_div<int64_t>(padded(shape.key_len), kScanSpan));
 }
 
 int64_t image_elements(const AttentionShape& shape, int dim) {

@@ -7,8 +7,7 @@
 namespace power::kernels {
 
 inline constexpr int kScanThreads = 256;
-inline constexpr int kScanItems = 4;  // consecutive tokens of a thread
-inline constexpr int kScanSpan = kScanThreads * kScanItems;
+inline constexpr int kScanItems = kScanSpan / kScanThreads;  // consecutive tokens of a thread
 inline constexpr float kLog2E = 1.4426950408889634f;
 
 // A running sum that starts again where `restart` is set, for scans over tokens.
@@ -22,7 +21,6 @@ POWER_DEVICE SegmentedSum append(const SegmentedSum& before, const SegmentedSum&
 }
 
 // Exclusive scan over the block's threads in a fixed order; `carry` comes in front and is advanced past the block.
-template <int kThreads>
 POWER_DEVICE SegmentedSum scan_block(SegmentedSum value, SegmentedSum* warp_totals, SegmentedSum& carry, int thread) {
   const int lane = thread % 32, warp = thread / 32;
   SegmentedSum inclusive = value;
@@ -36,7 +34,7 @@ POWER_DEVICE SegmentedSum scan_block(SegmentedSum value, SegmentedSum* warp_tota
   if (lane == 31) warp_totals[warp] = inclusive;
   sync_block();
   SegmentedSum before = carry;
-  for (int w = 0; w < kThreads / 32; ++w) {
+  for (int w = 0; w < kScanThreads / 32; ++w) {
     if (w == warp) exclusive = append(before, exclusive);
     before = append(before, warp_totals[w]);
   }
@@ -45,45 +43,69 @@ POWER_DEVICE SegmentedSum scan_block(SegmentedSum value, SegmentedSum* warp_tota
   return exclusive;
 }
 
-// One block a (batch, kv head). c in log2 units and double precision, stored as a float pair.
-template <int kThreads>
-__global__ void __launch_bounds__(kThreads) gate_sums_kernel(const __grid_constant__ AttentionArgs args) {
-  POWER_SHARED_MEMORY(shared);
-  SegmentedSum* totals = reinterpret_cast<SegmentedSum*>(shared);
-  const int thread = threadIdx.x;
-  const HeadIndex head(args, blockIdx.x);
-  const GateArrays gates = head.gates(args);
-  const float* log_g = args.log_g + head.batch * args.log_g_batch + head.kv_head * args.log_g_head;
-  // The first scan sums the gates; the second counts nothing but the latest start of a segment, as a number that only
-  // grows: both use the same scan, the second with "restart" at every start.
-  SegmentedSum sum_carry{0.0, 0}, start_carry{-1.0, 0};
-  for (int base = 0; base < args.padded_keys; base += kThreads * kScanItems) {
-    const int first = base + thread * kScanItems;
-    float gate[kScanItems];
-    SegmentedSum sum{0.0, 0}, start{0.0, 0};
+// The gates of kScanItems tokens from `first` on, in log2 units; 0 for a segment's start, which is kept apart.
+struct GateItems {
+  float gate[kScanItems];
+  SegmentedSum sum{0.0, 0}, start{0.0, 0};  // of the items; start: "restarts" with the number of the last one
+
+  POWER_DEVICE GateItems(const AttentionArgs& args, const HeadIndex& head, int first) {
+    const float* log_g = args.log_g + head.batch * args.log_g_batch + head.kv_head * args.log_g_head;
     for (int i = 0; i < kScanItems; ++i) {
       gate[i] = first + i < args.keys ? log_g[(first + i) * args.log_g_token] * kLog2E : 0.0f;
-      if (gate[i] < kNoWeightLog2) {
+      if (starts(i)) {
         start = {static_cast<double>(first + i), 1};
       } else {
         sum.sum += gate[i];
       }
     }
-    SegmentedSum running = scan_block<kThreads>(sum, totals, sum_carry, thread);
-    SegmentedSum segment = scan_block<kThreads>(start, totals, start_carry, thread);
-    for (int i = 0; i < kScanItems && first + i < args.padded_keys; ++i) {
-      if (gate[i] < kNoWeightLog2) {
-        segment.sum = first + i;
-      } else {
-        running.sum += gate[i];
-      }
-      const float high = static_cast<float>(running.sum);
-      gates.sum[first + i] = {high, static_cast<float>(running.sum - high)};
-      gates.segment[first + i] = static_cast<int>(segment.sum);
+  }
+  POWER_DEVICE bool starts(int i) const { return gate[i] < kNoWeightLog2; }
+};
+
+// A block's span of tokens, its total: what the next kernel needs of the spans before it.
+__global__ void __launch_bounds__(kScanThreads) gate_totals_kernel(const __grid_constant__ AttentionArgs args) {
+  POWER_SHARED_MEMORY(shared);
+  SegmentedSum* totals = reinterpret_cast<SegmentedSum*>(shared);
+  const int thread = threadIdx.x;
+  const HeadIndex head(args, blockIdx.x);
+  const GateItems items(args, head, static_cast<int>(blockIdx.y) * kScanSpan + thread * kScanItems);
+  SegmentedSum sum{0.0, 0}, start{0.0, 0};
+  scan_block(items.sum, totals, sum, thread);
+  scan_block(items.start, totals, start, thread);
+  if (thread == 0) args.gate_totals[int64_t{head.head} * gridDim.y + blockIdx.y] = {sum.sum, start.sum, start.restart};
+}
+
+// One block a span. c in log2 units and double precision, stored as a float pair.
+__global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_constant__ AttentionArgs args) {
+  POWER_SHARED_MEMORY(shared);
+  SegmentedSum* totals = reinterpret_cast<SegmentedSum*>(shared);
+  const int thread = threadIdx.x, span = static_cast<int>(blockIdx.y);
+  const HeadIndex head(args, blockIdx.x);
+  const GateArrays gates = head.gates(args);
+  SegmentedSum sum_carry{0.0, 0}, start_carry{-1.0, 0};
+  for (int before = 0; before < span; ++before) {
+    const GateTotal& total = args.gate_totals[int64_t{head.head} * gridDim.y + before];
+    sum_carry.sum += total.sum;
+    start_carry = append(start_carry, {total.start, total.restart});
+  }
+  const int first = span * kScanSpan + thread * kScanItems;
+  const GateItems items(args, head, first);
+  SegmentedSum running = scan_block(items.sum, totals, sum_carry, thread);
+  SegmentedSum segment = scan_block(items.start, totals, start_carry, thread);
+  for (int i = 0; i < kScanItems && first + i < args.padded_keys; ++i) {
+    if (items.starts(i)) {
+      segment.sum = first + i;
+    } else {
+      running.sum += items.gate[i];
     }
+    const float high = static_cast<float>(running.sum);
+    gates.sum[first + i] = {high, static_cast<float>(running.sum - high)};
+    gates.segment[first + i] = static_cast<int>(segment.sum);
   }
   sync_block();
-  for (int key = thread; key < args.padded_keys; key += kThreads) {
+  for (int i = 0; i < kScanItems; ++i) {
+    const int key = span * kScanSpan + i * kScanThreads + thread;
+    if (key >= args.padded_keys) break;
     const int end = key / kGateTile * kGateTile + kGateTile - 1;
     const float decay = exp2_approx(difference(gates.sum[end], gates.sum[key]));
     gates.key_decay[key] = gates.segment[end] > key ? 0.0f : decay;
@@ -109,7 +131,7 @@ __global__ void __launch_bounds__(kScanThreads) gate_gradient_kernel(const __gri
     const float* parts = args.state_dot + (int64_t{head.head} * args.chunks + chunk.index) * args.state_dot_parts;
     SegmentedSum carried{0.0, 0}, own{0.0, 0};
     for (int part = thread; part < args.state_dot_parts; part += kScanThreads) own.sum += parts[part];
-    scan_block<kScanThreads>(own, totals, carried, thread);
+    scan_block(own, totals, carried, thread);
     for (int base = chunk.first_key; base < chunk.end_key; base += kScanSpan) {
       const int first = base + thread * kScanItems;
       SegmentedSum total{0.0, 0};
@@ -118,7 +140,7 @@ __global__ void __launch_bounds__(kScanThreads) gate_gradient_kernel(const __gri
         dots[i] = first + i < chunk.end_key ? key_state_dot[first + i] : 0.0f;
         total.sum += dots[i];
       }
-      SegmentedSum before = scan_block<kScanThreads>(total, totals, carried, thread);
+      SegmentedSum before = scan_block(total, totals, carried, thread);
       for (int i = 0; i < kScanItems && first + i < chunk.end_key; ++i) {
         out[(first + i) * args.dlog_g_token] = static_cast<float>(before.sum);
         before.sum += dots[i];
@@ -144,7 +166,7 @@ __global__ void __launch_bounds__(kScanThreads) gate_gradient_kernel(const __gri
       dc[i] -= key_dot[token];
       total = append(total, {dc[i], restarts(token)});
     }
-    SegmentedSum running = scan_block<kScanThreads>(total, totals, carry, thread);
+    SegmentedSum running = scan_block(total, totals, carry, thread);
     for (int i = 0; i < kScanItems; ++i) {
       const int token = chunk.end_key - 1 - (first + i);
       if (token < chunk.first_key) break;
@@ -264,14 +286,11 @@ __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid
   args.delta[index] = valid && args.normalize == Normalize::kSum ? product : 0.0f;
 }
 
-template <int kThreads>
-void launch_gate_sums(const AttentionArgs& args, void* stream) {
-  launch(gate_sums_kernel<kThreads>, "gate_sums_kernel", dim3(args.batch * args.kv_heads.divisor), kThreads,
-         sizeof(SegmentedSum) * kThreads / 32, stream, args);
-}
-
 void run_gate_sums(const AttentionArgs& args, void* stream) {
-  args.padded_keys > 2 * kScanSpan ? launch_gate_sums<1024>(args, stream) : launch_gate_sums<kScanThreads>(args, stream);
+  const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.padded_keys, kScanSpan));
+  const size_t shared = sizeof(SegmentedSum) * kScanThreads / 32;
+  if (grid.y > 1) launch(gate_totals_kernel, "gate_totals_kernel", grid, kScanThreads, shared, stream, args);
+  launch(gate_sums_kernel, "gate_sums_kernel", grid, kScanThreads, shared, stream, args);
 }
 
 void run_key_max(const AttentionArgs& args, void* stream) {

@@ -154,7 +154,7 @@ POWER_DEVICE float chunk_decay(const AttentionArgs& args, const GateArrays& gate
   return gates.segment[last] >= chunk.first_key ? 0.0f : decay;
 }
 
-// Calls step(chunk, decay, piece loaded) for every chunk, from the first one or from the last one, with the loads of
+// Calls step(chunk, decay, what load(chunk) gave) for every chunk, from the first one or from the last one, with the loads of
 // kAhead chunks in flight.
 template <bool kReverse, class Load, class Step>
 POWER_DEVICE void for_each_chunk(const AttentionArgs& args, const GateArrays& gates, float* decays, const Load& load,
@@ -167,7 +167,7 @@ POWER_DEVICE void for_each_chunk(const AttentionArgs& args, const GateArrays& ga
     sync_block();
     const int end = args.chunks - base < kPieceThreads ? args.chunks - base : kPieceThreads;
     for (int first = 0; first < end; first += kAhead) {
-      Eight ahead[kAhead];
+      decltype(load(0)) ahead[kAhead];
       POWER_UNROLL
       for (int i = 0; i < kAhead; ++i) {
         if (first + i < end) ahead[i] = load(chunk_at(base + first + i));
@@ -229,18 +229,24 @@ __global__ void __launch_bounds__(kPieceThreads) dstate_scan_kernel(const __grid
     }
   }
   const float dot_factor = 1.0f / piece.dstate_factor();
-  const auto has_sum = [&](int chunk) { return chunk >= args.first_query_chunk && (chunk > 0 || args.has_initial); };
+  const auto has_state = [&](int chunk) { return inside && (chunk > 0 || args.has_initial); };
+  struct SumAndState {
+    Eight sum{}, state{};
+  };
   for_each_chunk<true>(
       args, head.gates(args), reinterpret_cast<float*>(shared),
-      [&](int chunk) { return inside && has_sum(chunk) ? chunks.load(chunk) : Eight{}; },
-      [&](int chunk, float decay, const Eight& sum) {
+      [&](int chunk) {
+        SumAndState x;
+        if (!has_state(chunk)) return x;
+        if (chunk >= args.first_query_chunk) x.sum = chunks.load(chunk);
+        if (args.gated) x.state = states.load(chunk);
+        return x;
+      },
+      [&](int chunk, float decay, const SumAndState& x) {
         if (inside && (chunk + 1 < args.chunks || args.has_final)) chunks.store(chunk, run);
         if (args.gated) {
           float dot = 0.0f;
-          if (inside && (chunk > 0 || args.has_initial)) {
-            const Eight state = states.load(chunk);
-            for (int e = 0; e < kPieceElements; ++e) dot = fmaf(state.value[e], run.value[e], dot);
-          }
+          for (int e = 0; e < kPieceElements; ++e) dot = fmaf(x.state.value[e], run.value[e], dot);
           dot *= decay * dot_factor;
           for (int mask = 16; mask > 0; mask /= 2) dot += shuffle_xor(dot, mask);
           if (threadIdx.x % 32 == 0) {
@@ -248,7 +254,7 @@ __global__ void __launch_bounds__(kPieceThreads) dstate_scan_kernel(const __grid
             args.state_dot[(int64_t{head.head} * args.chunks + chunk) * args.state_dot_parts + part] = dot;
           }
         }
-        for (int e = 0; e < kPieceElements; ++e) run.value[e] = fmaf(run.value[e], decay, sum.value[e]);
+        for (int e = 0; e < kPieceElements; ++e) run.value[e] = fmaf(run.value[e], decay, x.sum.value[e]);
       });
   if (!inside || !piece.exists || scan.outside.out_state == nullptr) return;
   float* out = piece.is_keys ? scan.outside.out_keys : scan.outside.out_state;

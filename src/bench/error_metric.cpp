@@ -49,9 +49,11 @@ Error measure_error(const at::Tensor& x, const at::Tensor& reference, const at::
   const bool nothing = whole < kNothing * dy_norm;
   const double heads = static_cast<double>(ref.size(0) * ref.size(2)), tiles = static_cast<double>(error.numel());
   const auto relative = [&](const at::Tensor& e, const at::Tensor& s, double parts) {
-    const double floor = nothing ? dy_norm : parts == 1 ? 0.0 : kSmallTile * whole;
+    // Where the gradient is nothing, a row's rounding is divided by its score, which may be as small as it likes: parts
+    // are then held against the whole of dy as well.
+    const double floor = nothing ? dy_norm : parts == 1 ? 0.0 : kSmallTile * whole / std::sqrt(parts);
     const at::Tensor own = nothing ? at::zeros_like(s) : s.sqrt();
-    return e.sqrt() / at::clamp_min(own, std::max(floor / std::sqrt(parts), std::numeric_limits<double>::min()));
+    return e.sqrt() / at::clamp_min(own, std::max(floor, std::numeric_limits<double>::min()));
   };
   Error result;
   result.whole = relative(error.sum(), size.sum(), 1).item<double>();
