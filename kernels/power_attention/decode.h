@@ -11,8 +11,8 @@
 // The cache of one (sequence, kv head) is a record of decode_record_bytes() bytes, records (batch, kv head) follow each
 // other. A record of zero bytes is an empty cache: one memset starts all sequences, one of a sequence's records starts
 // that sequence alone; copying records copies sequences. It holds the state of the tokens that have been folded, and a
-// window of the newest ones, at most `window`. Only decode kernels compiled from the same source read it: the public
-// form of a state is `sym-lex/1`, which import and export convert.
+// window of the newest ones: up to 64, or as many as the last step brought. Only decode kernels compiled from the same
+// source read it: the public form of a state is `sym-lex/1`, which import and export convert.
 namespace power::kernels {
 
 struct DecodeShape {
@@ -22,7 +22,7 @@ struct DecodeShape {
   int group = 1;     // R = HQ / H, query heads per kv head
   int head_dim = 0;  // of q, k and v; a multiple of 8 up to 128
   int degree = 2;    // 1 or 2
-  int window = 256;  // newest tokens kept as keys and values: a multiple of 16 up to kMaxDecodeWindow
+  int window = 256;  // room for as many tokens as keys and values: a multiple of 16 up to kMaxDecodeWindow
 };
 
 inline constexpr int kMaxDecodeWindow = 256;

@@ -38,15 +38,32 @@ POWER_DEVICE void request_tokens(typename DecodeFoldShared<kDim>::Chunk& chunk, 
   cp_async_commit();
 }
 
-// 16 rows of the state as its transpose: [16 columns e][8 features][fragment].
+// A lane's part of 16 rows of the state and of their key sums, as they are stored.
+template <int kDim>
+struct StoredRows {
+  uint4 high[kDim / 16], low[kDim / 16];
+  float sums[2];  // of rows that its quarter has
+
+  POWER_DEVICE void load(const uint4* from_high, const uint4* from_low, const float* key_sum) {
+    POWER_UNROLL
+    for (int n = 0; n < kDim / 16; ++n) {
+      high[n] = load_through(from_high + 32 * n);
+      low[n] = load_through(from_low + 32 * n);
+    }
+    sums[0] = load_through(key_sum);
+    sums[1] = load_through(key_sum + 2);
+  }
+};
+
+// The same as its transpose: [16 columns e][8 features][fragment].
 template <int kDim>
 struct StateRows {
   float at[kDim / 16][2][4];
 
-  POWER_DEVICE void load(const uint4* high, const uint4* low, float factor) {
+  POWER_DEVICE void take(const StoredRows<kDim>& stored, float factor) {
     POWER_UNROLL
     for (int n = 0; n < kDim / 16; ++n) {
-      const uint4 h = load_through(high + 32 * n), l = load_through(low + 32 * n);
+      const uint4 h = stored.high[n], l = stored.low[n];
       const uint32_t highs[4] = {h.x, h.y, h.z, h.w}, lows[4] = {l.x, l.y, l.z, l.w};
       POWER_UNROLL
       for (int w = 0; w < 4; ++w) {
@@ -106,33 +123,50 @@ POWER_DEVICE void fold_chunk(StateRows<kDim>& state, float (&sums)[2],
         low[block][half] = pack_bf16(even - bf16_low(packed), odd - bf16_high(packed));
       }
     }
+    // Two column tiles at once, high halves first: no product waits for the one before it.
     POWER_UNROLL
-    for (int n = 0; n < kDim / 16; ++n) {
-      uint4 v = chunk.values[token0 / 16][n][lane];
-      if (rest - token0 < 16) keep_rows(v, rest - token0, lane);
-      const uint32_t a[4] = {v.x, v.z, v.y, v.w};
+    for (int n0 = 0; n0 < kDim / 16; n0 += 2) {
+      uint32_t a[2][4];
       POWER_UNROLL
-      for (int block = 0; block < 2; ++block) {
-        mma_m16n8k16_bf16(state.at[n][block], a, high[block][0], high[block][1]);
-        mma_m16n8k16_bf16(state.at[n][block], a, low[block][0], low[block][1]);
+      for (int n = 0; n < 2; ++n) {
+        uint4 v = chunk.values[token0 / 16][n0 + n][lane];
+        if (rest - token0 < 16) keep_rows(v, rest - token0, lane);
+        a[n][0] = v.x;
+        a[n][1] = v.z;
+        a[n][2] = v.y;
+        a[n][3] = v.w;
+      }
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const auto& b = half == 0 ? high : low;
+        POWER_UNROLL
+        for (int i = 0; i < 4; ++i) mma_m16n8k16_bf16(state.at[n0 + i / 2][i % 2], a[i / 2], b[i % 2][0], b[i % 2][1]);
       }
     }
   }
 }
 
-// Steps first..last-1 of a record's state take in its window.
+// Steps first..last-1 of a record's state take in its window. A warp's next step is fetched while it works on one; up
+// to kDecodeFoldTokens tokens stay in shared memory for all steps, more pass through it for each.
 template <int kDim, int kDegree>
 POWER_DEVICE void fold_window(DecodeFoldShared<kDim>& shared, const DecodeArgs& args, const DecodeRecord& record,
                               const DecodeMeta& meta, int first, int last, int thread) {
   if (first >= last) return;
+  constexpr int kPart = kDim / 16 * 32;
   const int lane = thread % 32, warp = thread / 32, g = lane / 4;
   uint4* high = record.at<uint4>(args.layout.state_high) + lane;
   uint4* low = record.at<uint4>(args.layout.state_low) + lane;
-  float* key_sum = record.at<float>(args.layout.key_sum);
+  float* key_sum = record.at<float>(args.layout.key_sum) + g / 2 * 4 + g % 2;
   const float* gates = record.at<const float>(args.layout.gates);
   const float decay = exp2_approx(meta.total);
   const int length = meta.length;
+  const bool at_once = length <= kDecodeFoldTokens;
   request_tokens<kDim>(shared.chunks[0], args, record, 0, length, thread);
+  StoredRows<kDim> stored = {};
+  const auto fetch = [&](int step) {
+    if (step < last) stored.load(high + step * kPart, low + step * kPart, key_sum + step * kDecodeStepRows);
+  };
+  if (meta.has_state) fetch(first + warp);
   for (int i = thread; i < round_up(length, 16); i += kDecodeThreads) {
     shared.weights[i] = i < length ? exp2_approx(meta.total - gates[i]) : 0.0f;
   }
@@ -143,35 +177,38 @@ POWER_DEVICE void fold_window(DecodeFoldShared<kDim>& shared, const DecodeArgs& 
     const bool mine = step < last;
     const float multiplicity = FeatureStep<kDim, kDegree>(step).multiplicity();
     StateRows<kDim> state = {};
-    float sums[2] = {};
-    if (mine && meta.has_state) {
-      state.load(high + step * (kDim / 16 * 32), low + step * (kDim / 16 * 32), decay / multiplicity);
+    float sums[2] = {}, before[2] = {};
+    if (meta.has_state) {
+      state.take(stored, decay / multiplicity);
+      before[0] = decay * stored.sums[0];
+      before[1] = decay * stored.sums[1];
+      fetch(step + kDecodeWarps);
     }
     POWER_ROLLED
     for (int chunk = 0; chunk < length; chunk += kDecodeFoldTokens) {
-      cp_async_wait<0>();
-      sync_block();  // the chunk is there, and nobody reads the other one any more
-      const int next = chunk + kDecodeFoldTokens < length ? chunk + kDecodeFoldTokens : 0;
-      if (next > 0 || base + kDecodeWarps < last) {
-        request_tokens<kDim>(shared.chunks[buffer ^ 1], args, record, next, length, thread);
+      if (!at_once || base == first) {
+        cp_async_wait<0>();
+        sync_block();  // the chunk is there, and nobody reads the other one any more
+        const int next = chunk + kDecodeFoldTokens < length ? chunk + kDecodeFoldTokens : 0;
+        if (!at_once && (next > 0 || base + kDecodeWarps < last)) {
+          request_tokens<kDim>(shared.chunks[buffer ^ 1], args, record, next, length, thread);
+        }
       }
       if (mine) {
         fold_chunk<kDim, kDegree>(state, sums, shared.chunks[buffer], shared.weights + chunk, step, length - chunk,
                                   lane);
       }
-      buffer ^= 1;
+      if (!at_once) buffer ^= 1;
     }
+    if (!mine) continue;
     POWER_UNROLL
     for (int block = 0; block < 2; ++block) {
       float sum = sums[block];
       sum += shuffle_xor(sum, 1);
       sum += shuffle_xor(sum, 2);
-      sum *= multiplicity;
-      if (lane % 4 != 0 || !mine) continue;
-      float* to = key_sum + step * kDecodeStepRows + g / 2 * 4 + 2 * block + g % 2;
-      *to = meta.has_state ? decay * *to + sum : sum;
+      if (lane % 4 == 0) key_sum[step * kDecodeStepRows + 2 * block] = before[block] + sum * multiplicity;
     }
-    if (mine) state.store(high + step * (kDim / 16 * 32), low + step * (kDim / 16 * 32), multiplicity);
+    state.store(high + step * kPart, low + step * kPart, multiplicity);
   }
 }
 

@@ -21,8 +21,11 @@ namespace power::kernels {
 inline constexpr int kDecodeWarps = 4;
 inline constexpr int kDecodeThreads = 32 * kDecodeWarps;
 inline constexpr int kDecodeStepRows = 16;
-inline constexpr int kDecodeRowGroup = 8;               // query rows a block serves at once: half of an mma's rows
-inline constexpr int kDecodeFoldTokens = 64;            // staged at once when a window is folded
+inline constexpr int kDecodeRowGroup = 8;  // query rows a block serves at once: half of an mma's rows
+// A window is folded rather than grow beyond this, and folds stage as many tokens at once. Fewer tokens: more folds,
+// each reads and writes the whole state; more: queries read more keys, and a fold is serial and its launch waits for
+// it.
+inline constexpr int kDecodeFoldTokens = 64;
 inline constexpr float kLog2OfE = 1.4426950408889634f;  // gates come as natural logarithms
 
 // At the start of each record; all zero is an empty cache.

@@ -81,12 +81,13 @@ POWER_DEVICE void multiply_rows(float (&sums)[kDim / 8][4], const uint32_t (&a)[
   }
 }
 
-// Tokens a record may hold in its window before it folds them. The first fold of a record comes early, by a different
-// number of tokens for each: so the folds of a batch that starts together spread over a window's period (the golden
-// ratio spreads any number of records evenly).
+// Tokens a record may hold in its window before it folds them; a step of more leaves all of them there. The first fold
+// of a record comes early, by a different number of tokens for each: so the folds of a batch that starts together
+// spread over a period (the golden ratio spreads any number of records evenly).
 POWER_DEVICE int window_limit(const DecodeArgs& args, const DecodeMeta& meta, int record) {
-  const uint32_t early = (static_cast<uint32_t>(record) * 2654435769u >> 16) * static_cast<uint32_t>(args.window) >> 16;
-  return meta.folded ? args.window : args.window - static_cast<int>(early);
+  const int limit = args.window < kDecodeFoldTokens ? args.window : kDecodeFoldTokens;
+  const uint32_t early = (static_cast<uint32_t>(record) * 2654435769u >> 16) * static_cast<uint32_t>(limit) >> 16;
+  return meta.folded ? limit : limit - static_cast<int>(early);
 }
 
 }  // namespace power::kernels

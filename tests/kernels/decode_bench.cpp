@@ -1,7 +1,7 @@
 // Times decoding without LibTorch, on random inputs: power_decode_bench [B H R D [splits..]].
 //
 // A CUDA graph holds one token through as many layers as it takes for their states to exceed the second-level cache; it
-// is replayed over a whole window period, in which every window grows to 256 tokens and is folded once. Then the
+// is replayed over whole periods of the window, in each of which it grows to 64 tokens and is folded. Then the
 // windows are set to about half their size, where nothing is folded, and to their end, where all are.
 #include <cuda_runtime_api.h>
 
@@ -58,7 +58,7 @@ struct Shape {
 };
 
 void bench(const Shape& s, int multiprocessors) {
-  constexpr int kWindow = 256;
+  constexpr int kWindow = 256, kPeriod = kDecodeFoldTokens;
   DecodeShape shape;
   shape.batch = s.batch;
   shape.kv_heads = s.kv_heads;
@@ -70,9 +70,9 @@ void bench(const Shape& s, int multiprocessors) {
   const size_t rows = size_t(s.head_dim) * (s.head_dim + 1) / 2;
   // A token reads: the state's high half, the key sum, half a window of keys, values and gates on average; and once a
   // window it reads and writes both halves and reads the window again.
-  const double state_bytes = double(rows) * s.head_dim * 2, window_bytes = kWindow * (4.0 * s.head_dim + 4);
+  const double state_bytes = double(rows) * s.head_dim * 2, window_bytes = kPeriod * (4.0 * s.head_dim + 4);
   const double read = state_bytes + rows * 4.0 + window_bytes / 2;
-  const double folded = (4 * state_bytes + 8.0 * rows + window_bytes) / kWindow;
+  const double folded = (4 * state_bytes + 8.0 * rows + window_bytes) / kPeriod;
   const int layers = std::max(1, int(std::ceil(256e6 / (double(records) * state_bytes))));
   Memory cache(record * records * layers), q(records * s.group * s.head_dim * 2), k(records * s.head_dim * 2);
   Memory v(records * s.head_dim * 2), y(records * s.group * s.head_dim * 2), log_g(records * 4);
@@ -139,13 +139,13 @@ void bench(const Shape& s, int multiprocessors) {
                        cudaMemcpyHostToDevice));
   };
   constexpr int kReplays = 48;
-  set_windows(128 - kReplays / 2 - 4);
+  set_windows(kPeriod / 2 - kReplays / 2 - 4);
   for (int i = 0; i < 4; ++i) check(cudaGraphLaunch(graph, stream));
   check(cudaEventRecord(begin, stream));
   for (int i = 0; i < kReplays; ++i) check(cudaGraphLaunch(graph, stream));
   check(cudaEventRecord(end, stream));
   const double without_fold = elapsed() / kReplays;
-  set_windows(kWindow - 1);
+  set_windows(kPeriod - 1);
   check(cudaGraphLaunch(graph, stream));
   check(cudaEventRecord(begin, stream));
   check(cudaGraphLaunch(graph, stream));
@@ -170,8 +170,8 @@ int main(int argc, char** argv) {
   }
   cudaDeviceProp device;
   check(cudaGetDeviceProperties(&device, 0));
-  std::printf("%s, %d multiprocessors; degree 2, bf16, one token a sequence, window 256 growing and folded\n",
-              device.name, device.multiProcessorCount);
+  std::printf("%s, %d multiprocessors; degree 2, bf16, one token a sequence, window growing and folded\n", device.name,
+              device.multiProcessorCount);
   std::printf(
       "ms a layer: mean of a period replayed at once; fastest, median, slowest of single replays; mean without\n"
       "a fold at half a window; every sequence folding\n");

@@ -67,11 +67,13 @@ TEST(DecodeEmulated, SeveralTokensAStep) {
 }
 
 TEST(DecodeEmulated, WindowOf256) {
-  DecodeCase c = tokens(300, Gates::kMild);
-  c.window = 256;
-  c.splits = 2;
-  c.steps = {37};
-  check(c);
+  for (const std::vector<int>& steps : {std::vector<int>{37}, {200, 1, 1, 60, 1, 1}}) {  // windows above a fold's size
+    DecodeCase c = tokens(300, Gates::kMild);
+    c.window = 256;
+    c.splits = 2;
+    c.steps = steps;
+    check(c);
+  }
 }
 
 TEST(DecodeEmulated, DegreesAndNormalisations) {

@@ -61,7 +61,7 @@ DecodeCase tokens(int count, Gates gates) {
   return c;
 }
 
-// Every length of the window from 0 to 256, one token at a time, past the second fold.
+// Every length of the window that one token at a time leads to, past several folds.
 TEST_F(DecodeGpu, WholeWindowPeriods) {
   for (Gates gates : kAllGates) {
     DecodeCase c = tokens(600, gates);
@@ -114,7 +114,8 @@ TEST_F(DecodeGpu, GroupsAndBatches) {
 }
 
 TEST_F(DecodeGpu, SeveralTokensAStep) {
-  for (const std::vector<int>& steps : {std::vector<int>{2}, {5}, {32}, {1, 31, 2}, {256, 1}, {63, 1, 64}}) {
+  for (const std::vector<int>& steps :
+       {std::vector<int>{2}, {5}, {32}, {1, 31, 2}, {256, 1}, {63, 1, 64}, {200, 1, 1, 60, 1, 1}}) {
     for (Gates gates : {Gates::kMild, Gates::kStrong, Gates::kSegments}) {
       DecodeCase c = tokens(700, gates);
       c.steps = steps;
