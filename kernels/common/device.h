@@ -9,11 +9,13 @@
 #if defined(POWER_EMULATE)
 #include "tests/kernels/emulator/emulator.h"
 #define POWER_DEVICE inline
+#define POWER_DEVICE_CALL inline
 #define POWER_UNROLL
 #define POWER_ROLLED
 #define POWER_SHARED_MEMORY(name) uint8_t* name = ::power::emulator::shared_memory()
 #else
 #define POWER_DEVICE __device__ __forceinline__
+#define POWER_DEVICE_CALL __device__ __noinline__
 #define POWER_UNROLL _Pragma("unroll")
 #define POWER_ROLLED _Pragma("unroll 1")
 #define POWER_SHARED_MEMORY(name) extern __shared__ __align__(1024) uint8_t name[]

@@ -137,8 +137,8 @@ TEST(DecodeEmulated, SplitsOfADevice) {
   };
   EXPECT_EQ(splits(1, 12, 1, 64, 1), 33);
   EXPECT_EQ(splits(8, 12, 1, 64, 1), 17);
-  EXPECT_EQ(splits(64, 12, 1, 64, 1), 8);
-  EXPECT_EQ(splits(256, 12, 1, 64, 1), 4);
+  EXPECT_EQ(splits(64, 12, 1, 64, 1), 6);
+  EXPECT_EQ(splits(256, 12, 1, 64, 1), 3);
   EXPECT_EQ(splits(64, 3, 4, 64, 1), 17);
   EXPECT_EQ(splits(256, 12, 1, 64, 256), 1);
 }
