@@ -799,8 +799,8 @@ void run_power_attention_bwd_dkdv(AttentionArgs args, void* stream) {
                     Tile::kThreads, Shared::kChunkedBytes, stream, args);
     }
   }
-  launch(power_attention_bwd_dkdv_kernel<kDim, kDegree, false>, "power_attention_bwd_dkdv_kernel", grid,
-         Tile::kThreads, Shared::kBytes, stream, args);
+  launch(power_attention_bwd_dkdv_kernel<kDim, kDegree, false>, "power_attention_bwd_dkdv_kernel", grid, Tile::kThreads,
+         Shared::kBytes, stream, args);
 }
 
 }  // namespace power::kernels

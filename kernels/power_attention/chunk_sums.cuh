@@ -152,8 +152,8 @@ __global__ void __launch_bounds__(ChunkSumTile<kDim, kSum>::kThreads, 1)
       load_tile_async<kDim, kBlockRows, Tile::kLoadThreads>(tile, x_view, args.group, row0, row_end, attention.head_dim,
                                                             thread);
       if constexpr (kSum != ChunkSum::kKeys) {
-        load_tile_async<kDim, kBlockRows, Tile::kLoadThreads>(tile + Image<kDim>::kBlockBytes, u_view, args.group,
-                                                              row0, row_end, attention.head_dim, thread);
+        load_tile_async<kDim, kBlockRows, Tile::kLoadThreads>(tile + Image<kDim>::kBlockBytes, u_view, args.group, row0,
+                                                              row_end, attention.head_dim, thread);
       }
     }
     const int at = thread - (Tile::kThreads - kBlockRows);
@@ -235,8 +235,8 @@ __global__ void __launch_bounds__(ChunkSumTile<kDim, kSum>::kThreads, 1)
     const float factor = tile_of_unit.outer == tile_of_unit.inner ? 1.0f : 2.0f;
     POWER_UNROLL
     for (int x = 0; x < kM; ++x) {
-      store_block_rows<kDim>(sums[x], factor, image + unit / kParts * block_elements(kDim), 16 * x,
-                             unit % kParts * kN8, lane);
+      store_block_rows<kDim>(sums[x], factor, image + unit / kParts * block_elements(kDim), 16 * x, unit % kParts * kN8,
+                             lane);
     }
   } else if constexpr (kSum == ChunkSum::kKeys) {
     POWER_UNROLL
@@ -262,12 +262,13 @@ template <int kDim, ChunkSum kSum>
 void launch_chunk_sums(ChunkSumsArgs args, int first, int end, void* stream) {
   using Tile = ChunkSumTile<kDim, kSum>;
   args.first_chunk = first;
-  args.units = Tile::kPhi ? args.attention.state_tiles * (kDim / Tile::kColumns) : ceil_div(args.attention.head_dim, 16);
+  args.units =
+      Tile::kPhi ? args.attention.state_tiles * (kDim / Tile::kColumns) : ceil_div(args.attention.head_dim, 16);
   const int slices = ceil_div(args.units, Tile::kWarps);
   args.slices = FastDivisor(slices);
   const dim3 grid(args.attention.batch * args.attention.kv_heads.divisor * slices, end - first);
-  launch(chunk_sums_kernel<kDim, kSum>, "chunk_sums_kernel", grid, Tile::kThreads,
-         ChunkSumsShared<kDim, kSum>::kBytes, stream, args);
+  launch(chunk_sums_kernel<kDim, kSum>, "chunk_sums_kernel", grid, Tile::kThreads, ChunkSumsShared<kDim, kSum>::kBytes,
+         stream, args);
 }
 
 template <int kDim, int kDegree>
@@ -289,8 +290,7 @@ void run_chunk_states(const AttentionArgs& args, int first, int end, void* strea
 
 template <int kDim, int kDegree>
 void run_chunk_dstates(const AttentionArgs& args, int first, int end, void* stream) {
-  run_chunk_sums<kDim, kDegree>({args, args.q, args.dy, args.group, {}, args.dstates, 0, 0, true}, first, end,
-                                stream);
+  run_chunk_sums<kDim, kDegree>({args, args.q, args.dy, args.group, {}, args.dstates, 0, 0, true}, first, end, stream);
 }
 
 }  // namespace power::kernels

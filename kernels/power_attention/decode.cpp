@@ -118,8 +118,8 @@ int decode_splits(const DecodeShape& shape, int query_len, int multiprocessors) 
   const int records = std::max(1, records_of(shape)), steps = layout_of(shape).steps;
   // Many tokens: blocks are long, and the workspace grows with their number.
   const bool few = query_len * shape.group <= 4 * kDecodeRowGroup;
-  // Measured (docs/performance.md). A block also costs its partial sums: at least two steps of 16 feature rows a warp, or
-  // one where all blocks run at once. A few tokens: at most twelve, for a folding block makes its launch wait.
+  // Measured (docs/performance.md). A block also costs its partial sums: at least two steps of 16 feature rows a warp,
+  // or one where all blocks run at once. A few tokens: at most twelve, for a folding block makes its launch wait.
   const int most = ceil_div(steps, kDecodeWarps);
   if (few && int64_t{records} * most <= 4 * multiprocessors) return std::min(most, kMaxDecodeSplits);
   const int least = few ? ceil_div(steps, 12 * kDecodeWarps) : 1;

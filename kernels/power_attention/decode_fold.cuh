@@ -147,11 +147,11 @@ POWER_DEVICE void fold_chunk(StateRows<kDim>& state, float (&sums)[2],
 }
 
 // Steps first..last-1 of a record's state take in its window. A warp's next step is fetched while it works on one; up
-// to kDecodeFoldTokens tokens stay in shared memory for all steps, more pass through it for each. Not inlined: the query,
-// which nearly every block runs alone, then keeps its registers.
+// to kDecodeFoldTokens tokens stay in shared memory for all steps, more pass through it for each. Not inlined: the
+// query, which nearly every block runs alone, then keeps its registers.
 template <int kDim, int kDegree>
 POWER_DEVICE_CALL void fold_window(DecodeFoldShared<kDim>& shared, const DecodeArgs& args, const DecodeRecord& record,
-                              const DecodeMeta& meta, int first, int last, int thread) {
+                                   const DecodeMeta& meta, int first, int last, int thread) {
   if (first >= last) return;
   constexpr int kPart = kDim / 16 * 32;
   const int lane = thread % 32, warp = thread / 32, g = lane / 4;

@@ -375,8 +375,8 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
                                                                  stage_factors, block_factor, key0, first_key,
                                                                  tile_row0, part_lane);
       } else {
-        accumulate_output<kDim, kDegree, Masking::kExact, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
-                                                                 stage_factors, 1.0f, key0, first_key, tile_row0, part_lane);
+        accumulate_output<kDim, kDegree, Masking::kExact, kKeys>(
+            n, l, q, row_scale, args, rows, k_tile, v_tile, stage_factors, 1.0f, key0, first_key, tile_row0, part_lane);
       }
     }
   }

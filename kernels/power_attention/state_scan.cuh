@@ -154,8 +154,8 @@ POWER_DEVICE float chunk_decay(const AttentionArgs& args, const GateArrays& gate
   return gates.segment[last] >= chunk.first_key ? 0.0f : decay;
 }
 
-// Calls step(chunk, decay, what load(chunk) gave) for every chunk, from the first one or from the last one, with the loads of
-// kAhead chunks in flight.
+// Calls step(chunk, decay, what load(chunk) gave) for every chunk, from the first one or from the last one, with the
+// loads of kAhead chunks in flight.
 template <bool kReverse, class Load, class Step>
 POWER_DEVICE void for_each_chunk(const AttentionArgs& args, const GateArrays& gates, float* decays, const Load& load,
                                  const Step& step) {
@@ -166,15 +166,18 @@ POWER_DEVICE void for_each_chunk(const AttentionArgs& args, const GateArrays& ga
     if (base + thread < args.chunks) decays[thread] = chunk_decay(args, gates, chunk_at(base + thread));
     sync_block();
     const int end = args.chunks - base < kPieceThreads ? args.chunks - base : kPieceThreads;
+    decltype(load(0)) ahead[kAhead];
+    POWER_UNROLL
+    for (int i = 0; i < kAhead; ++i) {
+      if (i < end) ahead[i] = load(chunk_at(base + i));
+    }
     for (int first = 0; first < end; first += kAhead) {
-      decltype(load(0)) ahead[kAhead];
       POWER_UNROLL
       for (int i = 0; i < kAhead; ++i) {
-        if (first + i < end) ahead[i] = load(chunk_at(base + first + i));
-      }
-      POWER_UNROLL
-      for (int i = 0; i < kAhead; ++i) {
-        if (first + i < end) step(chunk_at(base + first + i), decays[first + i], ahead[i]);
+        if (first + i >= end) break;
+        const auto loaded = ahead[i];
+        if (first + i + kAhead < end) ahead[i] = load(chunk_at(base + first + i + kAhead));
+        step(chunk_at(base + first + i), decays[first + i], loaded);
       }
     }
   }

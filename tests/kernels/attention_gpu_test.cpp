@@ -181,16 +181,16 @@ TEST_F(ChunkedGpu, LengthsChunksAndGates) {
 }
 
 TEST_F(ChunkedGpu, CompiledHeadDimsAndDegrees) {
-#define POWER_CHECK(head_dim_, degree_)                                \
-  for (Gates gates : {Gates::kNone, Gates::kMild, Gates::kSegments}) { \
-    AttentionCase c = chunked(333, 128, gates);                        \
-    c.head_dim = head_dim_;                                            \
-    c.degree = degree_;                                                \
-    c.normalize = c.degree % 2 ? Normalize::kLayer : Normalize::kSum;  \
+#define POWER_CHECK(head_dim_, degree_)                                                     \
+  for (Gates gates : {Gates::kNone, Gates::kMild, Gates::kSegments}) {                      \
+    AttentionCase c = chunked(333, 128, gates);                                             \
+    c.head_dim = head_dim_;                                                                 \
+    c.degree = degree_;                                                                     \
+    c.normalize = c.degree % 2 ? Normalize::kLayer : Normalize::kSum;                       \
     /* `layer` cancels where a row sees a single key; through a rounded state it cannot. */ \
-    if (gates == Gates::kSegments && degree_ == 1) c.normalize = Normalize::kNone; \
-    c.batch = 2;                                                       \
-    check(c);                                                          \
+    if (gates == Gates::kSegments && degree_ == 1) c.normalize = Normalize::kNone;          \
+    c.batch = 2;                                                                            \
+    check(c);                                                                               \
   }
 #define POWER_CHECK_DEGREES(head_dim) POWER_ATTENTION_STATE_DEGREES(POWER_CHECK, head_dim)
   POWER_ATTENTION_HEAD_DIMS(POWER_CHECK_DEGREES)
