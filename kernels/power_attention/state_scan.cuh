@@ -166,18 +166,15 @@ POWER_DEVICE void for_each_chunk(const AttentionArgs& args, const GateArrays& ga
     if (base + thread < args.chunks) decays[thread] = chunk_decay(args, gates, chunk_at(base + thread));
     sync_block();
     const int end = args.chunks - base < kPieceThreads ? args.chunks - base : kPieceThreads;
-    decltype(load(0)) ahead[kAhead];
-    POWER_UNROLL
-    for (int i = 0; i < kAhead; ++i) {
-      if (i < end) ahead[i] = load(chunk_at(base + i));
-    }
     for (int first = 0; first < end; first += kAhead) {
+      decltype(load(0)) ahead[kAhead];
       POWER_UNROLL
       for (int i = 0; i < kAhead; ++i) {
-        if (first + i >= end) break;
-        const auto loaded = ahead[i];
-        if (first + i + kAhead < end) ahead[i] = load(chunk_at(base + first + i + kAhead));
-        step(chunk_at(base + first + i), decays[first + i], loaded);
+        if (first + i < end) ahead[i] = load(chunk_at(base + first + i));
+      }
+      POWER_UNROLL
+      for (int i = 0; i < kAhead; ++i) {
+        if (first + i < end) step(chunk_at(base + first + i), decays[first + i], ahead[i]);
       }
     }
   }
