@@ -1,8 +1,9 @@
 #!/bin/sh
 # usage: scripts/gpu_check.sh [BUILD_FOLDER]
-# On a machine with a GPU: runs the kernels' tests, compute-sanitizer on a reduced grid where it is installed, the
-# operator's selftest, and prints a short table of times. BUILD_FOLDER [build] is a build of the preset `cuda`; the test and
-# bench programs of the kernels need nothing but a driver, so a folder copied from another machine works too.
+# On a machine with a GPU: runs the kernels' tests, compute-sanitizer (memory, races, initialisation) on a reduced grid
+# where it is installed, the operator's selftest, and prints a short table of times. BUILD_FOLDER [build] is a build of the
+# preset `cuda`; the test and bench programs of the kernels need nothing but a driver, so a folder copied from another
+# machine works too.
 set -u
 build=${1:-build}
 tests=$build/tests/kernels
@@ -25,12 +26,12 @@ if command -v compute-sanitizer >/dev/null; then
   # Lengths, groups, head dims and strides on sequences short enough for the checker.
   export POWER_TEST_REDUCED=1
   grid='*FewerQueries*:*SlicesOf*:*HeadDimsBetween*:DecodeGpu.SeveralTokens*:DecodeGpu.StatesOut*'
-  for tool in memcheck racecheck; do
+  for tool in memcheck racecheck initcheck; do
     run compute-sanitizer --tool "$tool" --error-exitcode 9 "$tests/kernels_gpu_test" --gtest_brief=1 --gtest_filter="$grid"
   done
   unset POWER_TEST_REDUCED
 else
-  echo "compute-sanitizer is not installed: memory and race checks left out"
+  echo "compute-sanitizer is not installed: memory, race and initialisation checks left out"
 fi
 [ -x "$build/powertrain" ] && run "$build/powertrain" selftest
 run "$tests/power_kernels_bench"
