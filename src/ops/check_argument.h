@@ -13,4 +13,9 @@ void check_argument(bool condition, const Args&... message) {
   TORCH_CHECK_VALUE(condition, power::str(message...));
 }
 
+template <class... Args>
+[[noreturn]] void fail_argument(const Args&... message) {
+  C10_THROW_ERROR(ValueError, power::str(message...));
+}
+
 }  // namespace power::ops

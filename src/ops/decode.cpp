@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
-#include "core/error.h"
+#include "ops/check_argument.h"
 #include "ops/dispatch.h"
 
 namespace power::ops {
@@ -11,16 +11,16 @@ namespace {
 
 at::Tensor decode_cache(int64_t batch, int64_t heads, int64_t head_dim, int64_t degree, int64_t window,
                         std::optional<at::Device> device) {
-  require(batch > 0 && heads > 0, ErrorKind::kUsage, "decode_cache: found batch ", batch, " and ", heads,
-          " heads; both must be positive");
+  check_argument(batch > 0 && heads > 0, "decode_cache: found batch ", batch, " and ", heads,
+                 " heads; both must be positive");
   const int64_t bytes = decode_record_bytes(head_dim, degree, window);
   return at::zeros({batch, heads, bytes},
                    at::TensorOptions().dtype(at::kByte).device(device.value_or(at::Device(at::kCUDA))));
 }
 
 [[noreturn]] void fail_elsewhere(const char* name, const at::Tensor& t) {
-  fail(ErrorKind::kUsage, name, " runs on CUDA only, and the tensors are on ", t.device(),
-       "; use power_attention_step, which keeps its state in tensors of its own");
+  fail_argument(name, " runs on CUDA only, and the tensors are on ", t.device(),
+                "; use power_attention_step, which keeps its state in tensors of its own");
 }
 
 at::Tensor step_elsewhere(const at::Tensor& q, const at::Tensor&, const at::Tensor&, const OptTensor&, at::Tensor&,

@@ -9,7 +9,6 @@
 
 #include <limits>
 
-#include "core/error.h"
 #include "ops/cuda/kernel_tensors.h"
 #include "ops/symmetric_power.h"
 
@@ -91,9 +90,7 @@ KernelForward attention_kernel_forward(const Problem& p, const at::Tensor& q, co
   const at::TensorOptions real = q.options().dtype(at::kFloat);
   const at::Tensor y = at::empty({p.batch, p.query_len, p.query_heads, p.value_dim}, q.options().dtype(at::kBFloat16));
   const at::Tensor r = at::empty({p.batch, p.query_len, p.query_heads, p.row_values()}, real);
-  require(kernels::row_stats_floats(shape) <= static_cast<size_t>(r.numel()), ErrorKind::kRuntime,
-          "power_attention: the kernel keeps ", kernels::row_stats_floats(shape), " row values, and there is room for ",
-          r.numel());
+  TORCH_INTERNAL_ASSERT(kernels::row_stats_floats(shape) <= static_cast<size_t>(r.numel()));
   const StateTensors initial = given(initial_state, initial_key_sum);
   const StateTensors final = p.return_state ? new_state(p, q) : StateTensors{};
   const size_t states_bytes = kernels::saved_states_bytes(shape, initial.state.defined());

@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "core/error.h"
+#include "ops/check_argument.h"
 #include "ops/cuda/kernel_tensors.h"
 #include "ops/decode.h"
 #include "ops/dispatch.h"
@@ -34,9 +34,10 @@ kernels::DecodeShape record_shape(int64_t head_dim, int64_t degree, int64_t wind
 // The shape of a cache (B,H,bytes), checked.
 kernels::DecodeShape cache_shape(const at::Tensor& cache, int64_t head_dim, int64_t degree, int64_t window) {
   const int64_t bytes = decode_record_bytes(head_dim, degree, window);
-  require(cache.dim() == 3 && cache.size(2) == bytes && cache.scalar_type() == at::kByte && cache.is_contiguous(),
-          ErrorKind::kUsage, "cache must be contiguous uint8 (B,H,", bytes, "), found ", cache.scalar_type(), " ",
-          cache.sizes(), "; make it with decode_cache of the same head_dim, degree and window");
+  check_argument(
+      cache.dim() == 3 && cache.size(2) == bytes && cache.scalar_type() == at::kByte && cache.is_contiguous(),
+      "cache must be contiguous uint8 (B,H,", bytes, "), found ", cache.scalar_type(), " ", cache.sizes(),
+      "; make it with decode_cache of the same head_dim, degree and window");
   kernels::DecodeShape shape = record_shape(head_dim, degree, window);
   shape.batch = small(cache.size(0));
   shape.kv_heads = small(cache.size(1));
@@ -58,7 +59,7 @@ std::string decode_unsupported(int64_t head_dim, int64_t degree, int64_t window)
 
 int64_t decode_record_bytes(int64_t head_dim, int64_t degree, int64_t window) {
   const std::string reason = decode_unsupported(head_dim, degree, window);
-  require(reason.empty(), ErrorKind::kUsage, "decode_cache: ", reason);
+  check_argument(reason.empty(), "decode_cache: ", reason);
   return static_cast<int64_t>(kernels::decode_record_bytes(record_shape(head_dim, degree, window)));
 }
 
@@ -68,16 +69,16 @@ namespace {
 at::Tensor decode_step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g,
                        at::Tensor& cache, int64_t degree, OptDouble scale, int64_t window, std::string_view normalize) {
   const Problem p = check_problem(q, k, v, log_g, {}, {}, degree, scale, 0, std::string(normalize), false);
-  require(p.query_len == p.key_len, ErrorKind::kUsage, "decode_step: q has ", p.query_len, " new tokens and k ",
-          p.key_len, "; the cache holds the earlier keys");
-  require(decode_serves(q, k, v, degree, window), ErrorKind::kUsage, "decode_step: found dtype ", q.scalar_type(),
-          ", head dims ", p.head_dim, " and ", p.value_dim, "; supported: bfloat16 and float16, head dims alike. ",
-          decode_unsupported(p.head_dim, degree, window), " (power_attention_step serves the rest)");
+  check_argument(p.query_len == p.key_len, "decode_step: q has ", p.query_len, " new tokens and k ", p.key_len,
+                 "; the cache holds the earlier keys");
+  check_argument(decode_serves(q, k, v, degree, window), "decode_step: found dtype ", q.scalar_type(), ", head dims ",
+                 p.head_dim, " and ", p.value_dim, "; supported: bfloat16 and float16, head dims alike. ",
+                 decode_unsupported(p.head_dim, degree, window), " (power_attention_step serves the rest)");
   kernels::DecodeParams params;
   params.shape = cache_shape(cache, p.head_dim, degree, window);
-  require(cache.device() == q.device() && cache.size(0) == p.batch && cache.size(1) == p.heads, ErrorKind::kUsage,
-          "decode_step: the cache is ", cache.sizes(), " on ", cache.device(), " and k ", k.sizes(), " on ", k.device(),
-          "; batch, heads and device must agree");
+  check_argument(cache.device() == q.device() && cache.size(0) == p.batch && cache.size(1) == p.heads,
+                 "decode_step: the cache is ", cache.sizes(), " on ", cache.device(), " and k ", k.sizes(), " on ",
+                 k.device(), "; batch, heads and device must agree");
   const c10::cuda::CUDAGuard device(q.device());
   const at::Tensor q_in = readable(q), k_in = readable(k), v_in = readable(v);
   const at::Tensor gates = log_g.has_value() ? log_g->to(at::kFloat) : at::Tensor();
@@ -120,14 +121,15 @@ void decode_import(const at::Tensor& state, const at::Tensor& key_sum, at::Tenso
   const bool shapes = state.dim() == 4 && key_sum.dim() == 3 && cache.dim() == 3 &&
                       state.sizes().slice(0, 3) == key_sum.sizes() &&
                       state.sizes().slice(0, 2) == cache.sizes().slice(0, 2);
-  require(shapes && state.size(2) == state_dim(state.size(3), degree), ErrorKind::kUsage,
-          "decode_import: state must be (B,H,F,D), key_sum (B,H,F), cache (B,H,bytes), F the state rows of head dim D; "
-          "found ",
-          state.sizes(), ", ", key_sum.sizes(), ", ", cache.sizes());
+  check_argument(
+      shapes && state.size(2) == state_dim(state.size(3), degree),
+      "decode_import: state must be (B,H,F,D), key_sum (B,H,F), cache (B,H,bytes), F the state rows of head dim D; "
+      "found ",
+      state.sizes(), ", ", key_sum.sizes(), ", ", cache.sizes());
   for (const at::Tensor* t : {&state, &key_sum}) {
-    require(t->scalar_type() == at::kFloat && t->device() == cache.device(), ErrorKind::kUsage,
-            "decode_import: states must be float32 on ", cache.device(), ", found ", t->scalar_type(), " on ",
-            t->device());
+    check_argument(t->scalar_type() == at::kFloat && t->device() == cache.device(),
+                   "decode_import: states must be float32 on ", cache.device(), ", found ", t->scalar_type(), " on ",
+                   t->device());
   }
   const c10::cuda::CUDAGuard device(cache.device());
   const at::Tensor state_in = state.contiguous(), key_sum_in = key_sum.contiguous();
