@@ -279,7 +279,16 @@ class PhiGradient {
       sums_.add(2 * n + 1, right, 1.0f);
     }
   }
-  POWER_DEVICE float get(int m, int n8, int i) const { return sums_.get(m, n8, i); }
+  POWER_DEVICE void get(float (&c)[kM][kDim / 8][4]) const {
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int n = 0; n < kDim / 8; ++n) {
+        POWER_UNROLL
+        for (int i = 0; i < 4; ++i) c[m][n][i] = sums_.get(m, n, i);
+      }
+    }
+  }
 
  private:
   TileWalk walk_;
@@ -324,6 +333,54 @@ POWER_DEVICE void multiply_dimensions_transposed(float (&c)[kM][kDim / 8][4], co
           c[m][2 * (p * kColumns + n)][i] += sum[m][0][i];
           c[m][2 * (p * kColumns + n) + 1][i] += sum[m][1][i];
         }
+      }
+    }
+  }
+}
+
+template <int kDim, int kM>
+POWER_DEVICE void scale(float (&c)[kM][kDim / 8][4], float factor) {
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int n = 0; n < kDim / 8; ++n) {
+      POWER_UNROLL
+      for (int i = 0; i < 4; ++i) c[m][n][i] *= factor;
+    }
+  }
+}
+
+// Adds x[8c + 2*(lane%4), +1] * factor[m][half] to every row's columns.
+template <int kDim, int kM>
+POWER_DEVICE void add_outer(float (&c)[kM][kDim / 8][4], const float (&factor)[kM][2], const float* x, int lane) {
+  POWER_UNROLL
+  for (int n = 0; n < kDim / 8; ++n) {
+    const float x0 = x[8 * n + 2 * (lane % 4)], x1 = x[8 * n + 2 * (lane % 4) + 1];
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        c[m][n][2 * half] = fmaf(x0, factor[m][half], c[m][n][2 * half]);
+        c[m][n][2 * half + 1] = fmaf(x1, factor[m][half], c[m][n][2 * half + 1]);
+      }
+    }
+  }
+}
+
+// dot += the rows' products with c.
+template <int kDim, int kM>
+POWER_DEVICE void add_dots(float (&dot)[kM][2], const float (&c)[kM][kDim / 8][4], const uint8_t* rows, int row0,
+                           int lane) {
+  POWER_UNROLL
+  for (int n = 0; n < kDim / 8; ++n) {
+    uint32_t pairs[kM][2];
+    load_pairs<kDim>(pairs, rows, row0, n, lane);
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        dot[m][half] = fmaf(c[m][n][2 * half], bf16_low(pairs[m][half]), dot[m][half]);
+        dot[m][half] = fmaf(c[m][n][2 * half + 1], bf16_high(pairs[m][half]), dot[m][half]);
       }
     }
   }

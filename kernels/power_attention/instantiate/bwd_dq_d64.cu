@@ -1,4 +1,4 @@
-#include "kernels/power_attention/bwd.cuh"
+#include "kernels/power_attention/bwd_dq.cuh"
 
 namespace power::kernels {
 

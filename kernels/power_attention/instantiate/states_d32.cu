@@ -1,13 +1,7 @@
-#include "kernels/power_attention/chunk_sums.cuh"
-#include "kernels/power_attention/state_scan.cuh"
+#include "kernels/power_attention/instantiate/states.h"
 
 namespace power::kernels {
 
-#define POWER_INSTANTIATE(head_dim, degree)                                                         \
-  template void run_chunk_states<head_dim, degree>(const AttentionArgs&, int, int, void*);          \
-  template void run_chunk_dstates<head_dim, degree>(const AttentionArgs&, int, int, void*);         \
-  template void run_state_scan<head_dim, degree>(const AttentionArgs&, const PublicStates&, void*); \
-  template void run_dstate_scan<head_dim, degree>(const AttentionArgs&, const PublicStates&, void*);
-POWER_ATTENTION_STATE_DEGREES(POWER_INSTANTIATE, 32)
+POWER_ATTENTION_STATE_DEGREES(POWER_INSTANTIATE_STATES, 32)
 
 }  // namespace power::kernels

@@ -1,9 +1,9 @@
 // The kernels of supported.h's list, compiled for the emulator.
-#include "kernels/power_attention/bwd.cuh"
-#include "kernels/power_attention/chunk_sums.cuh"
+#include "kernels/power_attention/bwd_dkdv.cuh"
+#include "kernels/power_attention/bwd_dq.cuh"
 #include "kernels/power_attention/fwd.cuh"
+#include "kernels/power_attention/instantiate/states.h"
 #include "kernels/power_attention/rows.cuh"
-#include "kernels/power_attention/state_scan.cuh"
 
 namespace power::kernels {
 
@@ -14,11 +14,6 @@ namespace power::kernels {
 #define POWER_INSTANTIATE_DEGREES(head_dim) POWER_ATTENTION_DEGREES(POWER_INSTANTIATE, head_dim)
 POWER_ATTENTION_HEAD_DIMS(POWER_INSTANTIATE_DEGREES)
 
-#define POWER_INSTANTIATE_STATES(head_dim, degree)                                                  \
-  template void run_chunk_states<head_dim, degree>(const AttentionArgs&, int, int, void*);          \
-  template void run_chunk_dstates<head_dim, degree>(const AttentionArgs&, int, int, void*);         \
-  template void run_state_scan<head_dim, degree>(const AttentionArgs&, const PublicStates&, void*); \
-  template void run_dstate_scan<head_dim, degree>(const AttentionArgs&, const PublicStates&, void*);
 #define POWER_INSTANTIATE_STATE_DEGREES(head_dim) POWER_ATTENTION_STATE_DEGREES(POWER_INSTANTIATE_STATES, head_dim)
 POWER_ATTENTION_HEAD_DIMS(POWER_INSTANTIATE_STATE_DEGREES)
 

@@ -1,0 +1,319 @@
+#pragma once
+
+#include "kernels/common/launch.h"
+#include "kernels/power_attention/bwd.h"
+#include "kernels/power_attention/config.h"
+#include "kernels/power_attention/state.cuh"
+#include "kernels/power_attention/supported.h"
+
+// With u = (row_scale s)^(p-1) * gate (power_weight), A_ij = s u r_i the normalised weight, x = dY'.v - delta:
+//   dq_i = p r_i sum_j u x k_j    dk_j = p sum_i u r_i x q_i    dv_j = sum_i A_ij dY'_i    dc_i = sum_j A_ij x - sum
+//   A_ji x
+// No atomics: one kernel owns query rows, the other keys.
+namespace power::kernels {
+
+template <int kDim>
+struct QueryGradientShared {
+  using Tile = QueryTile<kDim>;
+  static constexpr int kStageBytes = 2 * Image<kDim>::kBlockBytes;  // K, V
+  static constexpr int kRowBytes = Tile::kRows / kBlockRows * Image<kDim>::kBlockBytes;
+  static constexpr int kStagesBytes = Tile::kStages * kStageBytes;
+  static constexpr int kQOffset = kStagesBytes;
+  static constexpr int kDyOffset = Tile::kGradientOverlaysStages ? 0 : kStagesBytes + kRowBytes;
+  static constexpr int kFactorOffset = kStagesBytes + (Tile::kGradientOverlaysStages ? 1 : 2) * kRowBytes;
+  static constexpr int kGateOffset = kFactorOffset + Tile::kStages * kBlockRows * 4;
+  static constexpr int kBytes = kGateOffset + static_cast<int>(sizeof(RowGates<Tile::kRows>));
+  static_assert(kRowBytes <= kStagesBytes);
+  // The chunked form adds:
+  using Sums = BlockSums<kDim, Tile::kM, Tile::kThreads>;
+  static constexpr int kSumsOffset = round_up(kBytes, 16);
+  static constexpr int kChunkedBytes = kSumsOffset + Sums::kBytes;
+};
+
+template <int kDim, int kDegree, Masking kMasking, int kKeys, int kM, int kRows, class Operand>
+POWER_DEVICE void accumulate_dq(float (&dq)[kM][kDim / 8][4], float (&dot)[kM][2], const Operand& q, const Operand& dy,
+                                const float (&row_scale)[kM][2], const float (&delta)[kM][2], const AttentionArgs& args,
+                                const RowGates<kRows>& rows, uint32_t k_tile, uint32_t v_tile, const float* factors,
+                                float block_factor, int key0, int first_key, int tile_row0, int lane) {
+  float s[kM][kKeys / 8][4] = {}, x[kM][kKeys / 8][4] = {};
+  k_tile += key0 * Image<kDim>::kRowBytes;  // within a block of 64 rows: the swizzle repeats
+  v_tile += key0 * Image<kDim>::kRowBytes;
+  q.multiply(s, k_tile, 0, lane);
+  dy.multiply(x, v_tile, 0, lane);
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      [[maybe_unused]] const int row = tile_row0 + 16 * m + 8 * half + lane / 4;
+      POWER_UNROLL
+      for (int block = 0; block < kKeys / 8; ++block) {
+        POWER_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          const int column = key0 + 8 * block + 2 * (lane % 4) + i;
+          float weight = factors[column] * block_factor;
+          if constexpr (kMasking == Masking::kExact) {
+            weight = exp2_approx(rows.log2_gate[row] - factors[column]);
+            if (first_key + column < rows.segment[row]) weight = 0.0f;
+          }
+          if constexpr (kMasking != Masking::kNone) {
+            if (first_key + column > rows.token[row]) weight = 0.0f;
+          }
+          const float score = s[m][block][2 * half + i];
+          const float u = power_weight<kDegree>(score, row_scale[m][half], weight, args.degree);
+          const float ds = u * (x[m][block][2 * half + i] - delta[m][half]);
+          dot[m][half] = fmaf(score, ds, dot[m][half]);
+          s[m][block][2 * half + i] = ds;
+        }
+      }
+    }
+  }
+  uint32_t ds[kM][kKeys / 16][4];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int k = 0; k < kKeys / 16; ++k) pack_a_fragment(ds[m][k], s[m][2 * k], s[m][2 * k + 1]);
+  }
+  multiply_mnmajor<kDim>(dq, ds, k_tile, 0, lane);
+}
+
+// What the state before the chunk adds to dq / (p r) and to its product with q: the derivative of
+// phi(q)^T S dY' - delta l.
+template <int kDim, int kDegree, int kThreads, int kM, class Tail>
+POWER_DEVICE void accumulate_state_dq(float (&dq)[kM][kDim / 8][4], float (&dot)[kM][2],
+                                      const RowOperand<kDim, kM, true>& dy, const float (&delta)[kM][2],
+                                      float state_factor, const AttentionArgs& args, int head, const Chunk& chunk,
+                                      uint32_t stages, const uint8_t* q_tile, uint8_t* sums, int tile_row0, int thread,
+                                      const Tail& tail) {
+  const int lane = thread % 32;
+  const uint16_t* image = state_image<kDim, kDegree>(args, args.states, head, chunk.index);
+  const int blocks = image_blocks(kDim, args.head_dim, kDegree);
+  float minus_delta[kM][2];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) minus_delta[m][0] = -delta[m][0], minus_delta[m][1] = -delta[m][1];
+  if constexpr (kDegree == 1) {
+    stream_state<kDim, kThreads>(
+        stages, image, blocks, thread,
+        [&](int block, uint32_t address) { multiply_dimensions_transposed<kDim>(dq, dy, address, block, lane); }, tail);
+    add_outer<kDim>(dq, minus_delta, state_keys<kDim, kDegree>(args, args.states, head, chunk.index), lane);
+  } else {
+    PhiGradient<kDim, kM, kThreads> gradient(sums, thread);
+    stream_state<kDim, kThreads>(
+        stages, image, blocks, thread,
+        [&](int block, uint32_t address) {
+          if (block >= args.state_tiles) {
+            RowOperand<kDim, kM, false> q;
+            q.load(shared_address(q_tile), tile_row0, lane);
+            const int part = (block - args.state_tiles) % dimension_blocks(kDim);
+            return gradient.add_key_products(q, address, part, minus_delta, lane);
+          }
+          gradient.contract(q_tile, tile_row0, dy, address, args.head_dim / kPhiBlock, lane,
+                            [](int, const auto&, const auto&) {});
+        },
+        tail);
+    gradient.get(dq);
+  }
+  scale<kDim>(dq, state_factor);
+  add_dots<kDim>(dot, dq, q_tile, tile_row0, lane);
+}
+
+template <int kDim, int kDegree>
+__global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kBackwardBlocks)
+    power_attention_bwd_dq_kernel(const __grid_constant__ AttentionArgs args) {
+  using Tile = QueryTile<kDim>;
+  using Shared = QueryGradientShared<kDim>;
+  constexpr int kM = Tile::kM, kThreads = Tile::kThreads;
+  POWER_SHARED_MEMORY(shared);
+  const uint32_t base = shared_address(shared);
+  float* factors = reinterpret_cast<float*>(shared + Shared::kFactorOffset);
+  auto& rows = *reinterpret_cast<RowGates<Tile::kRows>*>(shared + Shared::kGateOffset);
+  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+  const HeadIndex head(args, blockIdx.x);
+  const GateArrays gates = head.gates(args);
+  const int tile_index = static_cast<int>(gridDim.y - 1 - blockIdx.y),
+            chunk_offset = divide(tile_index, args.row_tiles);
+  const Chunk chunk(args, args.first_query_chunk + chunk_offset);
+  const int tile_of_chunk = tile_index - chunk_offset * static_cast<int>(args.row_tiles.divisor);
+  const int row0 = chunk.first_row + tile_of_chunk * Tile::kRows;
+  if (row0 >= chunk.end_row) return;
+  const int warp_row0 = row0 + 16 * kM * warp;
+  const int first_token = token_of_row(args, row0);
+  const int row_end = row0 + Tile::kRows < chunk.end_row ? row0 + Tile::kRows : chunk.end_row;
+  const int last_token = token_of_row(args, row_end - 1);
+  const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
+  const int first_segment = args.gated ? gates.segment[first_token] : -1;
+
+  const KeyBlocks blocks =
+      find_key_blocks<kThreads>(args, gates, chunk.first_key / kBlockRows, first_token, last_token, thread);
+  const bool mild = gates_are_mild(args, gates, first_token, blocks.end * kBlockRows - 1);
+  bool with_state = false;
+  float state_factor = 1.0f;
+  if constexpr (kDegree != kAnyDegree) {
+    with_state = chunk.has_state(args) && first_segment < chunk.first_key;
+    if (with_state && args.gated) {
+      state_factor = exp2_approx(difference(reference, chunk.gates_before(gates)));
+      with_state = state_factor != 0.0f;
+    }
+  }
+
+  // Blocks alternate between two stages; those of the state come before those of the keys.
+  static_assert(Tile::kStages == 2);
+  const auto stage_of = [&](int block) { return (block - blocks.begin) % 2; };
+  FloatPair block_sum = reference;  // c at the end of the block in flight
+  auto load_stage = [&](int block) {
+    const int stage = stage_of(block);
+    const uint32_t tile = base + stage * Shared::kStageBytes;
+    // Computed again rather than kept in registers through the products.
+    const int loader = again(threadIdx.x);
+    const HeadIndex load_head(args, again(blockIdx.x));
+    const GateArrays load_gates = load_head.gates(args);
+    load_tokens_async<kDim, kBlockRows, kThreads>(tile, load_head.keys(args.k), block * kBlockRows, args.keys,
+                                                  args.head_dim, loader);
+    load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, load_head.keys(args.v),
+                                                  block * kBlockRows, args.keys, args.head_dim, loader);
+    const bool exact = block >= blocks.before && !mild;
+    load_key_factors(args, load_gates, factors + stage * kBlockRows, block, exact, reference, loader);
+    if (args.gated) block_sum = load_gates.sum[block * kBlockRows + kBlockRows - 1];
+  };
+
+  const uint32_t q_tile = base + Shared::kQOffset, dy_tile = base + Shared::kDyOffset;
+  load_tile_async<kDim, Tile::kRows, kThreads>(q_tile, head.rows(args.q, args), args.group, row0, row_end,
+                                               args.head_dim, thread);
+  load_tile_async<kDim, Tile::kRows, kThreads>(dy_tile, head.rows(args.dy, args), args.group, row0, row_end,
+                                               args.head_dim, thread);
+  rows.load(args, gates, reference, row0, row_end, thread);
+  if (!args.gated) {
+    for (int i = thread; i < Tile::kStages * kBlockRows; i += kThreads) factors[i] = 1.0f;
+  }
+  const auto load_first = [&] {
+    if (with_state) {
+      load_first_pair<kDim, kDegree, kThreads>(base, args, args.states, head.head, chunk.index, thread);
+    } else {
+      load_stage(blocks.begin);
+    }
+  };
+  if constexpr (!Tile::kGradientOverlaysStages) load_first();
+  cp_async_commit();
+  cp_async_wait<0>();
+  sync_block();
+  RowOperand<kDim, kM, true> q, dy;
+  dy.load(dy_tile, 16 * kM * warp, lane);
+  if constexpr (Tile::kGradientOverlaysStages) {
+    sync_block();
+    load_first();
+    cp_async_commit();
+    cp_async_wait<0>();
+    sync_block();
+  }
+  float row_scale[kM][2] = {}, delta[kM][2];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int row = warp_row0 + 16 * m + 8 * half + lane / 4;
+      delta[m][half] = row < row_end ? args.delta[int64_t{head.head} * args.padded_rows + row] : 0.0f;
+      if constexpr (kDegree == kAnyDegree) {
+        row_scale[m][half] = row < row_end ? args.row_scale[int64_t{head.head} * args.rows + row] : 0.0f;
+      }
+    }
+  }
+
+  float dq[kM][kDim / 8][4] = {}, dot[kM][2] = {};
+  if constexpr (kDegree != kAnyDegree) {
+    if (with_state) {
+      accumulate_state_dq<kDim, kDegree, kThreads>(dq, dot, dy, delta, state_factor, args, head.head, chunk, base,
+                                                   shared + Shared::kQOffset, shared + Shared::kSumsOffset,
+                                                   16 * kM * warp, thread, [&] { load_stage(blocks.begin); });
+    }
+  }
+  q.load(q_tile, 16 * kM * warp, lane);
+  const int warp_last_token = rows.token[16 * kM * (warp + 1) - 1];
+  const auto to_own_gates = [&] {  // from the first token's gate to each row's own
+    if (!args.gated) return;
+    POWER_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      POWER_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const float factor = rows.factor(16 * (kM * warp + m) + 8 * half + lane / 4, first_token);
+        dot[m][half] *= factor;
+        POWER_UNROLL
+        for (int c = 0; c < kDim / 8; ++c) {
+          dq[m][c][2 * half] *= factor;
+          dq[m][c][2 * half + 1] *= factor;
+        }
+      }
+    }
+  };
+  for (int block = blocks.begin; block < blocks.end; ++block) {
+    cp_async_wait<0>();
+    sync_block();
+    const bool other_segment = first_segment > block * kBlockRows + kBlockRows - 1;
+    const float block_factor =
+        args.gated ? (other_segment ? 0.0f : exp2_approx(difference(reference, block_sum))) : 1.0f;
+    if (block + 1 < blocks.end) load_stage(block + 1);
+    cp_async_commit();
+    const int stage = stage_of(block), first_key = block * kBlockRows;
+    const uint32_t k_tile = base + stage * Shared::kStageBytes, v_tile = k_tile + Image<kDim>::kBlockBytes;
+    const float* stage_factors = factors + stage * kBlockRows;
+    constexpr int kKeys = Tile::kBackwardKeys;
+    if (block == blocks.before && !mild) to_own_gates();
+    const int tile_row0 = 16 * kM * warp;
+    POWER_ROLLED
+    for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
+      if (block < blocks.before) {
+        accumulate_dq<kDim, kDegree, Masking::kNone, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
+                                                            v_tile, stage_factors, block_factor, key0, first_key,
+                                                            tile_row0, lane);
+      } else if (first_key + key0 > warp_last_token) {
+        continue;  // all masked
+      } else if (mild) {
+        accumulate_dq<kDim, kDegree, Masking::kShare, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
+                                                             v_tile, stage_factors, block_factor, key0, first_key,
+                                                             tile_row0, lane);
+      } else {
+        accumulate_dq<kDim, kDegree, Masking::kExact, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
+                                                             v_tile, stage_factors, 1.0f, key0, first_key, tile_row0,
+                                                             lane);
+      }
+    }
+  }
+  if (mild) to_own_gates();
+
+  float factor[kM][2];
+  POWER_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    POWER_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int row = warp_row0 + 16 * m + 8 * half + lane / 4;
+      const int64_t index = int64_t{head.head} * args.rows + row;
+      const float r = row < row_end ? args.inverse[index] : 0.0f;
+      factor[m][half] = r * static_cast<float>(args.degree);
+      dot[m][half] += shuffle_xor(dot[m][half], 1);
+      dot[m][half] += shuffle_xor(dot[m][half], 2);
+      if (lane % 4 != 0 || row >= row_end) continue;
+      const float row_dot = dot[m][half] * r;
+      const bool sum = args.normalize == Normalize::kSum;
+      // For `sum` the true row_dot is 0: what is left is the rounding of Y in delta = dY.Y. The other gradient kernel
+      // gets delta without it, and dlog_g then depends on float32 sums alone.
+      if (sum) args.delta[int64_t{head.head} * args.padded_rows + row] = delta[m][half] + row_dot;
+      if (args.gated) args.row_dot[index] = sum ? 0.0f : row_dot;
+    }
+  }
+  const StridedView& out = args.dq;
+  store_rows<kDim>(
+      dq, factor, shared + Shared::kQOffset, 16 * kM * warp,
+      const_cast<uint16_t*>(out.data) + head.batch * out.batch + int64_t{head.kv_head} * args.group.divisor * out.head,
+      out.token, out.head, args.group, warp_row0, row_end, args.head_dim, lane);
+}
+
+template <int kDim, int kDegree>
+void run_power_attention_bwd_dq(AttentionArgs args, void* stream) {
+  using Tile = QueryTile<kDim>;
+  using Shared = QueryGradientShared<kDim>;
+  const int row_tiles = ceil_div(most_rows_of_chunk(args), Tile::kRows);
+  args.row_tiles = FastDivisor(row_tiles);
+  const dim3 grid(args.batch * args.kv_heads.divisor, row_tiles * (args.chunks - args.first_query_chunk));
+  launch(power_attention_bwd_dq_kernel<kDim, kDegree>, "power_attention_bwd_dq_kernel", grid, Tile::kThreads,
+         args.states.images != nullptr ? Shared::kChunkedBytes : Shared::kBytes, stream, args);
+}
+
+}  // namespace power::kernels
