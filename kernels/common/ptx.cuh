@@ -66,8 +66,17 @@ POWER_DEVICE uint32_t multiply_bf16x2(uint32_t a, uint32_t b) {
   return product;
 }
 
-POWER_DEVICE uint32_t repeat_low(uint32_t packed) { return __byte_perm(packed, packed, 0x1010); }
-POWER_DEVICE uint32_t repeat_high(uint32_t packed) { return __byte_perm(packed, packed, 0x3232); }
+// One half twice, as moves that ptxas folds into the operand of a product.
+POWER_DEVICE uint32_t repeat_low(uint32_t packed) {
+  uint32_t twice;
+  asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {low, low}; }" : "=r"(twice) : "r"(packed));
+  return twice;
+}
+POWER_DEVICE uint32_t repeat_high(uint32_t packed) {
+  uint32_t twice;
+  asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {high, high}; }" : "=r"(twice) : "r"(packed));
+  return twice;
+}
 
 POWER_DEVICE float exp2_approx(float x) {
   float y;

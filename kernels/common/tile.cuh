@@ -22,32 +22,56 @@ struct Image {
   static constexpr int kChunks = kDim / 8;  // 16-byte chunks in a row
   static constexpr int kBlockBytes = kBlockRows * kDim * 2;
 
-  // Byte offset of a chunk; `row` counts through consecutive blocks of 64 rows.
-  static POWER_DEVICE uint32_t offset(int row, int chunk) {
+  // Byte offsets are built so that loops over constants cost immediates, or one instruction for a run-time chunk:
+  // of chunk 0 of a row, where `row` counts through consecutive blocks of 64 rows,
+  static POWER_DEVICE uint32_t row(int index) {
+    const uint32_t r = static_cast<uint32_t>(index) % kBlockRows, swizzle = kColumns == 64 ? r & 7 : (r >> 1) & 3;
+    return static_cast<uint32_t>(index) / kBlockRows * kBlockBytes + r * kRowBytes + (swizzle << 4);
+  }
+  // from there (or from there plus a multiple of kRowBytes) to another chunk of the row,
+  static POWER_DEVICE uint32_t chunk(uint32_t offset, int index) {
     constexpr int kImageChunks = kColumns / 8;
-    const uint32_t block = static_cast<uint32_t>(row) / kBlockRows, r = static_cast<uint32_t>(row) % kBlockRows;
-    const uint32_t image = static_cast<uint32_t>(chunk) / kImageChunks, c = static_cast<uint32_t>(chunk) % kImageChunks;
-    const uint32_t swizzle = kColumns == 64 ? r & 7 : (r >> 1) & 3;
-    return block * kBlockBytes + image * kImageBytes + r * kRowBytes + ((c ^ swizzle) << 4);
+    const uint32_t image = static_cast<uint32_t>(index) / kImageChunks, c = static_cast<uint32_t>(index) % kImageChunks;
+    return (offset ^ (c << 4)) + image * kImageBytes;
+  }
+  // and from a row to one a multiple of 8 rows further in the same block.
+  static constexpr POWER_DEVICE uint32_t rows(int count) { return static_cast<uint32_t>(count) * kRowBytes; }
+
+  static POWER_DEVICE uint32_t offset(int row_index, int chunk_index) { return chunk(row(row_index), chunk_index); }
+  // Where 16 rows begin, for addresses that are built further.
+  static POWER_DEVICE uint32_t rows16(int first) {
+    return static_cast<uint32_t>(first) / kBlockRows * kBlockBytes + rows(static_cast<uint32_t>(first) % kBlockRows);
   }
 };
 
-// A fragment (16 rows x 16 columns) of a row-major tile: rows row0.., chunks 2*k16 and 2*k16+1.
+// ldmatrix.x4 takes a 16x16 piece; a lane gives the address of one row of one 8x8 quarter. Lanes 0-15 the 16 rows, 16-31
+// their second halves:
 template <int kDim>
-POWER_DEVICE void load_a_fragment(uint32_t (&a)[4], uint32_t tile, int row0, int k16, int lane) {
-  ldmatrix_x4(a, tile + Image<kDim>::offset(row0 + (lane & 15), 2 * k16 + (lane >> 4)));
+POWER_DEVICE uint32_t lane_of_rows(int lane) {
+  return Image<kDim>::offset(lane & 15, lane >> 4);
+}
+// Lanes 0-7, 8-15 the two halves of 8 rows, 16-31 those of the next 8:
+template <int kDim>
+POWER_DEVICE uint32_t lane_of_columns(int lane) {
+  return Image<kDim>::offset((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
 }
 
-// B fragments of 16 columns n and 16 of the summed index from a tile stored [n][k]: b[0..1] first 8 n, b[2..3] next 8.
+// A fragment (16 rows x 16 columns) of a row-major block: rows row0.., chunks 2*k16 and 2*k16+1.
+template <int kDim>
+POWER_DEVICE void load_a_fragment(uint32_t (&a)[4], uint32_t block, int row0, int k16, int lane) {
+  ldmatrix_x4(a, Image<kDim>::chunk(block + lane_of_rows<kDim>(lane), 2 * k16) + Image<kDim>::rows(row0));
+}
+
+// B fragments of 16 columns n and 16 of the summed index from a block stored [n][k]: b[0..1] first 8 n, b[2..3] next 8.
 template <int kDim>
 POWER_DEVICE void load_b_kmajor(uint32_t (&b)[4], uint32_t tile, int n0, int k16, int lane) {
-  ldmatrix_x4(b, tile + Image<kDim>::offset(n0 + (lane & 7) + ((lane >> 4) << 3), 2 * k16 + ((lane >> 3) & 1)));
+  ldmatrix_x4(b, Image<kDim>::chunk(tile + lane_of_columns<kDim>(lane), 2 * k16) + Image<kDim>::rows(n0));
 }
 
-// The same from a tile stored [k][n]: rows k0.., columns 16*n16...
+// The same from a block stored [k][n]: rows k0.., columns 16*n16...
 template <int kDim>
 POWER_DEVICE void load_b_mnmajor(uint32_t (&b)[4], uint32_t tile, int k0, int n16, int lane) {
-  ldmatrix_x4_trans(b, tile + Image<kDim>::offset(k0 + (lane & 15), 2 * n16 + (lane >> 4)));
+  ldmatrix_x4_trans(b, Image<kDim>::chunk(tile + lane_of_rows<kDim>(lane), 2 * n16) + Image<kDim>::rows(k0));
 }
 
 // c[m][n8] += A * B^T over the head dim; A as fragments in registers, B rows n0.. of a tile [n][kDim].
@@ -69,14 +93,14 @@ POWER_DEVICE void multiply_kmajor(float (&c)[kM][kN8][4], const uint32_t (&a)[kM
   }
 }
 
-// The same with A from shared memory: rows m0.. of a tile [m][kDim].
+// The same with A from shared memory: the first rows of a block [m][kDim].
 template <int kDim, int kM, int kN8>
-POWER_DEVICE void multiply_kmajor(float (&c)[kM][kN8][4], uint32_t a_tile, int m0, uint32_t tile, int n0, int lane) {
+POWER_DEVICE void multiply_kmajor(float (&c)[kM][kN8][4], uint32_t a_block, uint32_t tile, int n0, int lane) {
   POWER_UNROLL
   for (int k = 0; k < kDim / 16; ++k) {
     uint32_t a[kM][4];
     POWER_UNROLL
-    for (int m = 0; m < kM; ++m) load_a_fragment<kDim>(a[m], a_tile, m0 + 16 * m, k, lane);
+    for (int m = 0; m < kM; ++m) load_a_fragment<kDim>(a[m], a_block, 16 * m, k, lane);
     POWER_UNROLL
     for (int n = 0; n < kN8 / 2; ++n) {
       uint32_t b[4];
@@ -96,10 +120,11 @@ template <int kDim, int kM, bool kInRegisters>
 struct RowOperand {
   uint32_t fragment[kM][kDim / 16][4];
   POWER_DEVICE void load(uint32_t tile, int row0, int lane) {
+    const uint32_t rows = tile + Image<kDim>::rows16(row0);
     POWER_UNROLL
     for (int m = 0; m < kM; ++m) {
       POWER_UNROLL
-      for (int k = 0; k < kDim / 16; ++k) load_a_fragment<kDim>(fragment[m][k], tile, row0 + 16 * m, k, lane);
+      for (int k = 0; k < kDim / 16; ++k) load_a_fragment<kDim>(fragment[m][k], rows, 16 * m, k, lane);
     }
   }
   template <int kN8>
@@ -117,19 +142,15 @@ struct RowOperand {
 
 template <int kDim, int kM>
 struct RowOperand<kDim, kM, false> {
-  uint32_t tile;
-  int row0;
-  POWER_DEVICE void load(uint32_t tile_address, int first_row, int) {
-    tile = tile_address;
-    row0 = first_row;
-  }
+  uint32_t rows;
+  POWER_DEVICE void load(uint32_t tile, int row0, int) { rows = tile + Image<kDim>::rows16(row0); }
   template <int kN8>
   POWER_DEVICE void multiply(float (&c)[kM][kN8][4], uint32_t b_tile, int n0, int lane) const {
-    multiply_kmajor<kDim>(c, tile, row0, b_tile, n0, lane);
+    multiply_kmajor<kDim>(c, rows, b_tile, n0, lane);
   }
   POWER_DEVICE void fragment_of(uint32_t (&a)[kM][1][4], int k16, int lane) const {
     POWER_UNROLL
-    for (int m = 0; m < kM; ++m) load_a_fragment<kDim>(a[m][0], tile, row0 + 16 * m, k16, lane);
+    for (int m = 0; m < kM; ++m) load_a_fragment<kDim>(a[m][0], rows, 16 * m, k16, lane);
   }
 };
 
@@ -172,14 +193,27 @@ POWER_DEVICE void load_tile_async(uint32_t tile, const RowView& view, const Fast
                                   int head_dim, int thread) {
   constexpr int kChunks = Image<kDim>::kChunks, kRowsAtOnce = kThreads / kChunks;
   static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0, "every thread copies the same number of chunks");
-  const int chunk = thread % kChunks;
+  static_assert(kRowsAtOnce % 8 == 0 && kBlockRows % kRowsAtOnce == 0, "steps of Image::rows");
+  const int chunk = thread % kChunks, first = row0 + thread / kChunks;
+  const uint32_t heads = group.divisor, token = divide(first, group), token_step = divide(kRowsAtOnce, group);
+  const uint32_t head_step = kRowsAtOnce - token_step * heads;
+  uint32_t head = first - token * heads;
+  const uint16_t* source = view.data + token * view.token_stride + head * view.head_stride + 8 * chunk;
+  const int64_t step = token_step * view.token_stride + head_step * view.head_stride;
+  const int64_t next_token = view.token_stride - heads * view.head_stride;
+  const int rows = 8 * chunk < head_dim ? row_limit - first : 0;
+  const uint32_t target = tile + Image<kDim>::offset(thread / kChunks, chunk);
   POWER_UNROLL
   for (int i = 0; i < kRows / kRowsAtOnce; ++i) {
-    const int row = thread / kChunks + i * kRowsAtOnce, r = row0 + row;
-    const bool valid = r < row_limit && 8 * chunk < head_dim;
-    const uint32_t token = divide(valid ? r : 0, group), head = (valid ? r : 0) - token * group.divisor;
-    const uint16_t* source = view.data + token * view.token_stride + head * view.head_stride + (valid ? 8 * chunk : 0);
-    cp_async_16(tile + Image<kDim>::offset(row, chunk), source, valid);
+    const int row = i * kRowsAtOnce;
+    cp_async_16(target + row / kBlockRows * Image<kDim>::kBlockBytes + Image<kDim>::rows(row % kBlockRows), source,
+                row < rows);
+    source += step;
+    head += head_step;
+    if (head >= heads) {
+      head -= heads;
+      source += next_token;
+    }
   }
 }
 
@@ -189,15 +223,17 @@ POWER_DEVICE void load_tokens_async(uint32_t tile, const RowView& view, int row0
                                     int thread) {
   constexpr int kChunks = Image<kDim>::kChunks, kRowsAtOnce = kThreads / kChunks;
   static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0, "every thread copies the same number of chunks");
+  static_assert(kRowsAtOnce % 8 == 0 && kBlockRows % kRowsAtOnce == 0, "steps of Image::rows");
   const int chunk = thread % kChunks, first = row0 + thread / kChunks;
   const uint16_t* source = view.data + first * view.token_stride + 8 * chunk;
   const int64_t step = kRowsAtOnce * view.token_stride;
   const int rows = 8 * chunk < head_dim ? row_limit - first : 0;
+  const uint32_t target = tile + Image<kDim>::offset(thread / kChunks, chunk);
   POWER_UNROLL
   for (int i = 0; i < kRows / kRowsAtOnce; ++i) {
-    const bool valid = i * kRowsAtOnce < rows;
-    cp_async_16(tile + Image<kDim>::offset(thread / kChunks + i * kRowsAtOnce, chunk), valid ? source : view.data,
-                valid);
+    const int row = i * kRowsAtOnce;
+    cp_async_16(target + row / kBlockRows * Image<kDim>::kBlockBytes + Image<kDim>::rows(row % kBlockRows), source,
+                row < rows);
     source += step;
   }
 }
@@ -209,6 +245,7 @@ POWER_DEVICE void store_rows(const float (&c)[kM][kDim / 8][4], const float (&ro
                              int tile_row0, uint16_t* out, int64_t token_stride, int64_t head_stride,
                              const FastDivisor& group, int row0, int row_limit, int head_dim, int lane) {
   sync_warp();  // every lane has read what these rows held before
+  const uint32_t own = Image<kDim>::row(tile_row0 + lane / 4) + 4 * (lane % 4);
   POWER_UNROLL
   for (int m = 0; m < kM; ++m) {
     POWER_UNROLL
@@ -217,8 +254,7 @@ POWER_DEVICE void store_rows(const float (&c)[kM][kDim / 8][4], const float (&ro
       for (int half = 0; half < 2; ++half) {
         const uint32_t packed =
             pack_bf16(c[m][n][2 * half] * row_factor[m][half], c[m][n][2 * half + 1] * row_factor[m][half]);
-        const int row = tile_row0 + 16 * m + 8 * half + lane / 4;
-        *reinterpret_cast<uint32_t*>(tile + Image<kDim>::offset(row, n) + 4 * (lane % 4)) = packed;
+        *reinterpret_cast<uint32_t*>(tile + Image<kDim>::chunk(own, n) + Image<kDim>::rows(16 * m + 8 * half)) = packed;
       }
     }
   }

@@ -15,8 +15,10 @@ struct RowColumns {
   float delta[kBlockRows];
   float row_scale[kBlockRows];  // degree > 2
   float log2_gate[kBlockRows];  // masked tiles: relative to the last key of the block
-  int token[kBlockRows];        // masked tiles
   int segment[kBlockRows];      // masked tiles
+  // Around the first row's token t: its gates are first_sum[t % 2], its segment first_segment[t % 4].
+  FloatPair first_sum[2];
+  int first_segment[4];
 };
 
 template <int kDim>
@@ -236,8 +238,6 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
       count == clear_count || gates_are_mild(args, gates, masked_token < first_key ? masked_token : first_key,
                                              clear_token > last_key ? clear_token : last_key);
 
-  FloatPair block_sum = reference;  // c at the first token of the block in flight
-  int block_segment = 0;            // and that token's segment
   auto load_stage = [&](int step) {
     // Computed again rather than kept in registers through the products.
     const int loader = again(threadIdx.x);
@@ -269,9 +269,10 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
         stage.log2_gate[loader] = difference(load_gates.sum[token], reference);
       }
     }
-    if (args.gated) {
-      block_sum = load_gates.sum[token_of_row(args, row0)];
-      block_segment = load_gates.segment[token_of_row(args, row0)];
+    if (args.gated && loader == 0) {
+      const int token = token_of_row(args, row0);
+      cp_async_16(shared_address(stage.first_sum), load_gates.sum + token / 2 * 2, true);
+      cp_async_16(shared_address(stage.first_segment), load_gates.segment + token / 4 * 4, true);
     }
   };
 
@@ -341,9 +342,6 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
   for (int step = 0; step < count; ++step) {
     cp_async_wait<0>();
     sync_block();
-    const bool other_segment = block_segment > last_key;
-    const float block_factor =
-        args.gated ? (other_segment ? 0.0f : exp2_approx(difference(block_sum, reference))) : 1.0f;
     if (step + 1 < count) load_stage(step + 1);
     cp_async_commit();
     const int slot = step % Tile::kStages;
@@ -351,6 +349,12 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
     const uint32_t dy_tile = q_tile + Image<kDim>::kBlockBytes;
     const RowColumns& stage = columns[slot];
     const int row0 = first_row_of(step);
+    float block_factor = 1.0f;
+    if (args.gated) {
+      const int token = token_of_row(args, row0);
+      const bool other_segment = stage.first_segment[token % 4] > last_key;
+      block_factor = other_segment ? 0.0f : exp2_approx(difference(stage.first_sum[token % 2], reference));
+    }
     if (step == clear_count && !mild) to_own_gates();
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
     constexpr int kQueries = kDim == 64 && kDegree == 2 ? 16 : Tile::kQueries;  // ptxas spills more for these

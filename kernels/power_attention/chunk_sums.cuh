@@ -34,10 +34,10 @@ struct ChunkSumsShared {
   static constexpr int kBytes = kWeightOffset + Tile::kStages * static_cast<int>(sizeof(RowWeights));
 };
 
-// Dimensions 8*block0.. and 8*block1.. of 16 rows k0.., transposed: t[0..1] block0, rows 0-7 and 8-15, t[2..3] block1.
+// What a lane loads to find dimensions 8*block0.. and 8*block1.. of 16 rows transposed: block0, rows 0-7 and 8-15, block1.
 template <int kDim>
-POWER_DEVICE void load_transposed_pair(uint32_t (&t)[4], uint32_t tile, int k0, int block0, int block1, int lane) {
-  ldmatrix_x4_trans(t, tile + Image<kDim>::offset(k0 + (lane & 15), lane < 16 ? block0 : block1));
+POWER_DEVICE uint32_t lane_of_transposed_pair(int block0, int block1, int lane) {
+  return Image<kDim>::offset(lane & 15, lane < 16 ? block0 : block1);
 }
 
 // The A fragment of 16 dimensions times the rows' weights.
@@ -166,6 +166,9 @@ __global__ void __launch_bounds__(ChunkSumTile<kDim, kSum>::kThreads, 1)
   if constexpr (Tile::kPhi) {
     for (int i = 0; i < unit / kParts; ++i) tile_of_unit.next(attention.head_dim / kPhiBlock);
   }
+  const uint32_t own_pair = Tile::kPhi
+                                ? lane_of_transposed_pair<kDim>(tile_of_unit.outer, tile_of_unit.inner, lane)
+                                : lane_of_transposed_pair<kDim>(2 * unit, 2 * unit + 1, lane);
   float sums[kM][kN8][4] = {};
   [[maybe_unused]] float key_sum[4] = {};  // degree 1
 
@@ -176,7 +179,7 @@ __global__ void __launch_bounds__(ChunkSumTile<kDim, kSum>::kThreads, 1)
       const uint32_t w0 = *reinterpret_cast<const uint32_t*>(w), w1 = *reinterpret_cast<const uint32_t*>(w + 8);
       if constexpr (!Tile::kPhi) {
         uint32_t t[4], a[4];
-        load_transposed_pair<kDim>(t, x_tile, k0, 2 * unit, 2 * unit + 1, lane);
+        ldmatrix_x4_trans(t, x_tile + own_pair + Image<kDim>::rows(k0));
         weight_dimensions(a, t, w0, w1);
         add_dimensions<kDim>(sums[0], a, kSum == ChunkSum::kKeys ? x_tile : u_tile, k0, lane);
         if constexpr (kSum == ChunkSum::kDimensions) {
@@ -187,16 +190,26 @@ __global__ void __launch_bounds__(ChunkSumTile<kDim, kSum>::kThreads, 1)
         }
       } else {
         uint32_t t[4];  // outer, inner
-        load_transposed_pair<kDim>(t, x_tile, k0, tile_of_unit.outer, tile_of_unit.inner, lane);
-        const uint32_t outer[2] = {multiply_bf16x2(t[0], w0), multiply_bf16x2(t[1], w1)};
+        ldmatrix_x4_trans(t, x_tile + own_pair + Image<kDim>::rows(k0));
+        // A lane holds dimension lane/4 of the outer block. Its product 16x + 8 odd + lane/4 takes dimension
+        // 2 ((lane/8)^x) + odd: that of this lane or the next row's for x = 0, then from 8x lanes away.
+        uint32_t outer[2][2];
+        POWER_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          const uint32_t mine = multiply_bf16x2(t[half], half == 0 ? w0 : w1), other = shuffle_xor(mine, 4);
+          outer[half][0] = (lane & 4) == 0 ? mine : other;
+          outer[half][1] = (lane & 4) == 0 ? other : mine;
+        }
         uint32_t a[kM][4];
         POWER_UNROLL
         for (int x = 0; x < kM; ++x) {
           POWER_UNROLL
           for (int odd = 0; odd < 2; ++odd) {
-            const int source = 4 * (2 * ((lane / 8) ^ x) + odd) + lane % 4;
-            a[x][odd] = multiply_bf16x2(shuffle_from(outer[0], source), t[2]);
-            a[x][2 + odd] = multiply_bf16x2(shuffle_from(outer[1], source), t[3]);
+            POWER_UNROLL
+            for (int half = 0; half < 2; ++half) {
+              const uint32_t i = x == 0 ? outer[half][odd] : shuffle_xor(outer[half][odd], 8 * x);
+              a[x][2 * half + odd] = multiply_bf16x2(i, t[2 + half]);
+            }
           }
         }
         POWER_UNROLL

@@ -89,11 +89,12 @@ POWER_DEVICE int exponent_of(float x) {
 // 1 / (max |q_i| * max |k|) as a power of two: scores are then at most about head_dim in size.
 template <int kDim, int kM>
 POWER_DEVICE void find_row_scale(float (&row_scale)[kM][2], uint32_t q_tile, int row0, float key_max, int lane) {
+  const uint32_t rows = q_tile + Image<kDim>::rows16(row0);
   POWER_UNROLL
   for (int m = 0; m < kM; ++m) {
     uint32_t q[kDim / 16][4];
     POWER_UNROLL
-    for (int k = 0; k < kDim / 16; ++k) load_a_fragment<kDim>(q[k], q_tile, row0 + 16 * m, k, lane);
+    for (int k = 0; k < kDim / 16; ++k) load_a_fragment<kDim>(q[k], rows, 16 * m, k, lane);
     POWER_UNROLL
     for (int half = 0; half < 2; ++half) {
       float largest = 0.0f;
@@ -219,9 +220,12 @@ POWER_DEVICE void accumulate_state_output(float (&n)[kM][kDim / 8][4], float (&l
             return accumulate_key_products<kDim>(l, q.fragment, address, part, lane);
           }
           load_pairs<kDim>(inner, q_tile, tile_row0, walk.inner, lane);
+          if (walk.inner == walk.outer) {
+            POWER_UNROLL
+            for (int x = 0; x < 4; ++x) rotate_pairs<kM>(rotated[x], inner, x);
+          }
           POWER_UNROLL
           for (int x = 0; x < 4; ++x) {
-            if (walk.inner == walk.outer) rotate_pairs<kM>(rotated[x], inner, x);
             uint32_t phi[kM][1][4];
             phi_fragment<kM>(phi, rotated[x], inner);
             multiply_mnmajor<kDim>(n, phi, address, 16 * x, lane);

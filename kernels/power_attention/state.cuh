@@ -58,10 +58,16 @@ struct TileWalk {
 template <int kDim, int kThreads>
 POWER_DEVICE void load_state_pair(uint32_t stage, const uint16_t* image, int pair, int blocks, int thread) {
   constexpr int kPieces = Image<kDim>::kBlockBytes / 16;
-  const int first = again(thread), pieces = blocks - 2 * pair < 2 ? kPieces : 2 * kPieces;
-  const uint16_t* source = image + 2 * pair * block_elements(kDim);
-  for (int piece = first; piece < pieces; piece += kThreads) {
-    cp_async_16(stage + 16 * piece, source + 8 * piece, true);
+  static_assert(kPieces % kThreads == 0);
+  const int first = again(thread);
+  const uint16_t* source = image + 2 * pair * block_elements(kDim) + 8 * first;
+  POWER_UNROLL
+  for (int block = 0; block < 2; ++block) {
+    if (2 * pair + block == blocks) break;
+    POWER_UNROLL
+    for (int piece = block * kPieces; piece < (block + 1) * kPieces; piece += kThreads) {
+      cp_async_16(stage + 16 * (piece + first), source + 8 * piece, true);
+    }
   }
 }
 
@@ -107,12 +113,12 @@ POWER_DEVICE void load_first_pair(uint32_t stages, const AttentionArgs& args, co
 // Elements 8*block + 2*(lane%4), +1 of rows lane/4 and lane/4 + 8 of each 16: what an A fragment holds of a block.
 template <int kDim, int kM>
 POWER_DEVICE void load_pairs(uint32_t (&pairs)[kM][2], const uint8_t* tile, int row0, int block, int lane) {
+  const uint8_t* own = tile + Image<kDim>::offset(row0 + lane / 4, block) + 4 * (lane % 4);
   POWER_UNROLL
   for (int m = 0; m < kM; ++m) {
     POWER_UNROLL
     for (int half = 0; half < 2; ++half) {
-      const int row = row0 + 16 * m + 8 * half + lane / 4;
-      pairs[m][half] = *reinterpret_cast<const uint32_t*>(tile + Image<kDim>::offset(row, block) + 4 * (lane % 4));
+      pairs[m][half] = *reinterpret_cast<const uint32_t*>(own + Image<kDim>::rows(16 * m + 8 * half));
     }
   }
 }
