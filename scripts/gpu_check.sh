@@ -36,6 +36,10 @@ fi
 [ -x "$build/powertrain" ] && run "$build/powertrain" selftest
 run "$tests/power_kernels_bench"
 run "$tests/power_decode_bench"
-[ -x "$build/powertrain" ] && run "$build/powertrain" bench operator
+if [ -x "$build/powertrain" ]; then
+  run "$build/powertrain" bench operator
+  run "$build/powertrain" bench operator --shape 1,65536,8 --breakdown
+  run "$build/powertrain" bench operator --contexts 1024,4096,16384,65536
+fi
 [ "$failed" -eq 0 ] && echo "all checks passed"
 exit "$failed"

@@ -14,6 +14,7 @@ import sys
 LAYERS = {
     "kernels": set(),
     "core": set(),
+    "plot": set(),
     "ops": {"kernels"},
     "model": {"ops"},
     "data": {"ops"},
@@ -21,9 +22,9 @@ LAYERS = {
     "optim": {"ops"},
     "checkpoint": {"ops"},
     "config": {"model", "data", "dist", "optim", "checkpoint", "ops"},
-    "train": {"config", "model", "data", "dist", "optim", "checkpoint", "ops"},
-    "bench": {"config", "model", "data", "dist", "optim", "checkpoint", "ops"},
-    "cli": {"train", "bench", "config", "model", "data", "dist", "optim", "checkpoint", "ops"},
+    "train": {"config", "plot", "model", "data", "dist", "optim", "checkpoint", "ops"},
+    "bench": {"config", "plot", "model", "data", "dist", "optim", "checkpoint", "ops"},
+    "cli": {"train", "bench", "config", "plot", "model", "data", "dist", "optim", "checkpoint", "ops"},
 }
 
 # Third-party headers and who may include them: a module, or one file.

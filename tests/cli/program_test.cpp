@@ -61,6 +61,8 @@ TEST(Program, BadCommandLinesEndWithTwoAndSayWhatToDo) {
   expect_failure({"generate", "--checkpoint", "x"}, 2, "--prompt is missing");
   expect_failure({"generate", "--checkpoint=x", "--prompt=y", "--top_p=2"}, 2, "--top_p=2: use a number >= 0 and <= 1");
   expect_failure({"plot"}, 2, "RUN... is missing");
+  expect_failure({"bench", "operator", "--shape", "1,2"}, 2, "--shape 1,2: write batch, length, heads");
+  expect_failure({"bench", "operator", "--svg", "x.svg"}, 2, "--svg draws tokens/s over the context: add --contexts");
   expect_failure({"completion", "tcsh"}, 2, "use bash, zsh or fish");
 }
 

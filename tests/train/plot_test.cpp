@@ -6,12 +6,15 @@
 #include <fstream>
 
 #include "core/file.h"
+#include "tests/plot/well_formed.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
-#include "train/axis.h"
 
 namespace power::train {
 namespace {
+
+using test::count;
+using test::expect_well_formed;
 
 NamedHistory falling(const std::string& name, int64_t steps, int64_t tokens_per_step) {
   NamedHistory run{name, {}};
@@ -21,59 +24,6 @@ NamedHistory falling(const std::string& name, int64_t steps, int64_t tokens_per_
     if (step % (steps / 4) == 0) run.history.validation.push_back({step, step * tokens_per_step, loss + 0.05});
   }
   return run;
-}
-
-int64_t count(const std::string& text, const std::string& part) {
-  int64_t found = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
-  return found;
-}
-
-// Every element is closed, in order: enough of XML to catch a broken picture.
-void expect_well_formed(const std::string& svg) {
-  std::vector<std::string> open;
-  for (size_t at = svg.find('<'); at != std::string::npos; at = svg.find('<', at + 1)) {
-    const size_t end = svg.find('>', at);
-    ASSERT_NE(end, std::string::npos);
-    const std::string tag = svg.substr(at + 1, end - at - 1);
-    if (tag.ends_with('/')) continue;
-    if (tag.starts_with('/')) {
-      ASSERT_FALSE(open.empty());
-      EXPECT_EQ(open.back(), tag.substr(1));
-      open.pop_back();
-    } else {
-      open.push_back(tag.substr(0, tag.find_first_of(" \n")));
-    }
-  }
-  EXPECT_TRUE(open.empty());
-  EXPECT_EQ(svg.find("nan"), std::string::npos);
-  EXPECT_EQ(svg.find("inf"), std::string::npos);
-}
-
-TEST(Axis, TicksAreRoundAndInside) {
-  EXPECT_EQ((Axis{.low = 0, .high = 300}.ticks(6)), (std::vector<double>{0, 50, 100, 150, 200, 250, 300}));
-  EXPECT_EQ((Axis{.low = 2.93, .high = 3.11}.ticks(4)).size(), 4u);  // 2.95 3 3.05 3.1
-  EXPECT_EQ((Axis{.low = 1.5, .high = 40, .logarithmic = true}.ticks(5)), (std::vector<double>{2, 5, 10, 20}));
-  EXPECT_EQ((Axis{.low = 2.9, .high = 11.9, .logarithmic = true}.ticks(5)), (std::vector<double>{3, 4, 5, 7, 10}));
-  for (const double high : {1e-6, 0.3, 7.0, 1e4, 3.3e12}) {
-    const Axis axis{.low = high / 7, .high = high};
-    const std::vector<double> ticks = axis.ticks(7);
-    EXPECT_GE(ticks.size(), 3u);
-    EXPECT_LE(ticks.size(), 11u);
-    for (const double tick : ticks) EXPECT_TRUE(tick >= axis.low * (1 - 1e-6) && tick <= axis.high * (1 + 1e-6));
-  }
-}
-
-TEST(Axis, PixelsAndLabels) {
-  const Axis linear{.low = 2, .high = 4, .pixel_low = 100, .pixel_high = 0};
-  EXPECT_DOUBLE_EQ(linear.pixel(2.5), 75);
-  const Axis logarithmic{.low = 1, .high = 100, .pixel_low = 0, .pixel_high = 10, .logarithmic = true};
-  EXPECT_DOUBLE_EQ(logarithmic.pixel(10), 5);
-  EXPECT_EQ(tick_label(0), "0");
-  EXPECT_EQ(tick_label(0.05), "0.05");
-  EXPECT_EQ(tick_label(2500), "2.5k");
-  EXPECT_EQ(tick_label(20e6), "20M");
-  EXPECT_EQ(tick_label(9.83e9), "9.83B");
 }
 
 TEST(Plot, SmoothingIsCentredAndKeepsALine) {

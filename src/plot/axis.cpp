@@ -1,4 +1,4 @@
-#include "train/axis.h"
+#include "plot/axis.h"
 
 #include <algorithm>
 #include <array>
@@ -7,7 +7,7 @@
 
 #include "core/format.h"
 
-namespace power::train {
+namespace power::plot {
 namespace {
 
 // 1, 2, 5 or 10 times a power of ten, whichever is nearest to `step` by ratio.
@@ -60,4 +60,4 @@ std::string tick_label(double value) {
   return format_number("%.4g", std::abs(value) < 1e-12 ? 0.0 : value);
 }
 
-}  // namespace power::train
+}  // namespace power::plot

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-namespace power::train {
+namespace power::plot {
 
 // One axis of a plot: maps values to pixels, linearly or by logarithm.
 struct Axis {
@@ -21,4 +21,4 @@ struct Axis {
 // As people write it on an axis: 0, 2.5, 400, 20k, 1.5M, 3B.
 std::string tick_label(double value);
 
-}  // namespace power::train
+}  // namespace power::plot
