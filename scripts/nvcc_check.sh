@@ -1,7 +1,8 @@
 #!/bin/sh
 # usage: nvcc_check.sh MAX_SPILL_BYTES COMMAND...
 # Runs an nvcc command with ptxas' report on, and fails where a kernel spills more than MAX_SPILL_BYTES of registers or
-# ptxas says that it serialised a tensor-core loop (C7510 to C7516). Other output passes through.
+# ptxas says that it serialised a tensor-core loop (C7510 to C7516). Other output passes through. The command's
+# "cpu_seconds USER SYSTEM" (cpu_seconds.sh) goes into OBJECT.cpu_seconds, for nvcc_budget.sh.
 limit=$1
 shift
 report=$(mktemp)
@@ -11,8 +12,15 @@ case " $* " in
   *) exec "$@" ;;
 esac
 status=$?
-grep -v -e '^ptxas info' -e 'bytes stack frame' -e '^$' "$report" >&2
+grep -v -e '^ptxas info' -e 'bytes stack frame' -e '^cpu_seconds ' -e '^$' "$report" >&2
 [ "$status" -eq 0 ] || exit "$status"
+object=
+previous=
+for word in "$@"; do
+  [ "$previous" = -o ] && object=$word
+  previous=$word
+done
+grep '^cpu_seconds ' "$report" >"$object.cpu_seconds"
 awk -v limit="$limit" '
   /Compiling entry function/ { split($0, part, "\047"); kernel = part[2]; arch = part[4] }
   /bytes spill stores/ {
