@@ -82,6 +82,10 @@ struct BackwardParams {
 // Why the kernels cannot serve a shape, or nullptr where they can.
 const char* unsupported_reason(const AttentionShape& shape);
 
+// Bytes of shared memory that a block of the shape's kernels takes, forward and backward; a device that allows a block
+// less cannot run them. states: an initial or a final state, or gradients of them. The shape must be supported.
+size_t shared_memory_bytes(const AttentionShape& shape, bool states);
+
 size_t row_stats_floats(const AttentionShape& shape);
 size_t saved_states_bytes(const AttentionShape& shape, bool has_initial);
 size_t forward_workspace_bytes(const ForwardParams& params);

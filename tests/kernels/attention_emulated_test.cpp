@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "tests/kernels/attention_case.h"
+#include "tests/kernels/emulator/emulator.h"
 #include "tests/kernels/host_device.h"
 
 // The CUDA kernels, run thread by thread on the host (emulator/emulator.h), against the double reference.
@@ -175,6 +176,32 @@ TEST(ChunkedEmulated, Normalisations) {
     c.scale = 0.3;
     c.initial = c.final = true;
     check(c);
+  }
+}
+
+// What the launches of a forward and a backward pass take, against what the interface says.
+TEST(SharedMemory, TheInterfaceSaysWhatTheLaunchesTake) {
+  constexpr size_t kAmpereBlock = 99 * 1024;  // sm_86 and sm_89; sm_80 allows 163 KB, sm_90 227 KB
+  enum { kQuadratic, kChunked, kStates };
+  for (int head_dim : {64, 128}) {
+    for (int form : {kQuadratic, kChunked, kStates}) {
+      if (form == kStates && head_dim > 64) continue;  // as the chunked form, and slow here
+      AttentionCase c = chunked(70, form == kChunked ? 64 : 0, Gates::kMild);
+      c.head_dim = head_dim;
+      c.initial = c.final = form == kStates;
+      AttentionShape shape;
+      shape.batch = shape.kv_heads = 1;
+      shape.query_len = shape.key_len = 70;
+      shape.head_dim = head_dim;
+      shape.chunk = c.chunk;
+      emulator::take_most_shared_memory();
+      check(c);
+      const size_t said = shared_memory_bytes(shape, form == kStates);
+      EXPECT_EQ(emulator::take_most_shared_memory(), said) << c.name();
+      if (form == kQuadratic || head_dim <= 64) {
+        EXPECT_LE(said, kAmpereBlock) << c.name();
+      }
+    }
   }
 }
 

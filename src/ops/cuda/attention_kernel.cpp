@@ -8,12 +8,20 @@
 #include <cuda_runtime_api.h>
 
 #include <limits>
+#include <optional>
 
 #include "ops/cuda/kernel_tensors.h"
 #include "ops/symmetric_power.h"
 
 namespace power::ops::cuda {
 namespace {
+
+// What a block may take of shared memory: 99 KB on sm_86 and sm_89, 163 KB on sm_80, 227 KB on sm_90.
+size_t block_shared_memory(at::Device device) {
+  int bytes = 0;
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.index()));
+  return static_cast<size_t>(bytes);
+}
 
 kernels::AttentionShape shape_of(const Problem& p) {
   kernels::AttentionShape shape;
@@ -27,6 +35,26 @@ kernels::AttentionShape shape_of(const Problem& p) {
   shape.scale = p.scale;
   shape.normalize = kernel_normalize(p.normalize);
   shape.chunk = static_cast<int>(p.chunk_size < p.key_len ? p.chunk_size : 0);
+  return shape;
+}
+
+// The shape as the kernels run it on this device, or nullopt where they do not. Where a block of the chunked kernels
+// needs more shared memory than it gets, the quadratic ones compute the same, in time that grows with the square of the
+// length; a state they do not have.
+std::optional<kernels::AttentionShape> kernel_shape(const Problem& p, bool states, at::Device device) {
+  kernels::AttentionShape shape = shape_of(p);
+  if (kernels::unsupported_reason(shape) != nullptr) return std::nullopt;
+  const size_t needed = kernels::shared_memory_bytes(shape, states), allowed = block_shared_memory(device);
+  if (needed <= allowed) return shape;
+  shape.chunk = 0;
+  const bool quadratic =
+      !states && kernels::unsupported_reason(shape) == nullptr && kernels::shared_memory_bytes(shape, false) <= allowed;
+  TORCH_WARN_ONCE("power_attention: the kernels with states take ", needed,
+                  " bytes of shared memory a block at head dim ", p.head_dim, ", this GPU allows ", allowed, "; ",
+                  quadratic ? "the quadratic kernels run instead, slower on long sequences"
+                            : "LibTorch's products run instead, several times slower",
+                  " (head dims up to 64 need less)");
+  if (!quadratic) return std::nullopt;
   return shape;
 }
 
@@ -76,15 +104,16 @@ bool attention_kernel_serves(const Problem& p, const at::Tensor& q, bool has_ini
   const bool half = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
   const int64_t longest = std::numeric_limits<int>::max();
   if (!half || p.value_dim != p.head_dim || p.batch > longest || p.key_len > longest) return false;
-  if ((has_initial_state || p.return_state) && p.degree > 2) return false;
-  return kernels::unsupported_reason(shape_of(p)) == nullptr;
+  const bool states = has_initial_state || p.return_state;
+  return (!states || p.degree <= 2) && kernel_shape(p, states, q.device()).has_value();
 }
 
 KernelForward attention_kernel_forward(const Problem& p, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                        const OptTensor& log_g, const OptTensor& initial_state,
                                        const OptTensor& initial_key_sum) {
   const c10::cuda::CUDAGuard device(q.device());
-  const kernels::AttentionShape shape = shape_of(p);
+  const kernels::AttentionShape shape =
+      kernel_shape(p, initial_state.has_value() || p.return_state, q.device()).value();
   const at::Tensor q_in = readable(q), k_in = readable(k), v_in = readable(v);
   const at::Tensor gates = log_g.has_value() ? log_g->to(at::kFloat) : at::Tensor();
   const at::TensorOptions real = q.options().dtype(at::kFloat);
@@ -116,7 +145,8 @@ KernelBackward attention_kernel_backward(const Problem& p, const at::Tensor& dy,
                                          const OptTensor& initial_key_sum, const at::Tensor& y, const at::Tensor& r,
                                          const at::Tensor& chunk_states) {
   const c10::cuda::CUDAGuard device(q.device());
-  const kernels::AttentionShape shape = shape_of(p);
+  const kernels::AttentionShape shape =
+      kernel_shape(p, initial_state.has_value() || p.return_state, q.device()).value();
   const at::Tensor q_in = readable(q), k_in = readable(k), v_in = readable(v), y_in = readable(y);
   const at::Tensor dy_in = readable(dy), r_in = r.contiguous();
   const at::Tensor gates = log_g.has_value() ? log_g->to(at::kFloat) : at::Tensor();

@@ -7,6 +7,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace power::emulator {
@@ -53,6 +54,7 @@ std::string failure;
 jmp_buf scheduler;
 alignas(1024) uint8_t memory[kMaxShared];
 size_t memory_bytes = 0;
+size_t most_shared = 0;
 
 void yield() {
   if (_setjmp(fibers[current].place) == 0) _longjmp(scheduler, 1);
@@ -151,8 +153,11 @@ dim3 block_index() { return block_at; }
 dim3 grid_size() { return grid; }
 uint8_t* shared_memory() { return memory; }
 
+size_t take_most_shared_memory() { return std::exchange(most_shared, 0); }
+
 void run_grid(const char* name, dim3 size, int block_threads, size_t shared_bytes, const std::function<void()>& body) {
   if (shared_bytes > kMaxShared) throw std::runtime_error(std::string("emulator: too much shared memory in ") + name);
+  most_shared = std::max(most_shared, shared_bytes);
   kernel_name = name;
   kernel = &body;
   grid = size;

@@ -43,6 +43,9 @@ uint8_t* shared_memory();
 // Runs body once for every thread of every block. Throws std::runtime_error for a deadlock or a bad address.
 void run_grid(const char* name, dim3 grid, int threads, size_t shared_bytes, const std::function<void()>& body);
 
+// The most shared memory that a grid has asked for since the last call of this.
+size_t take_most_shared_memory();
+
 // Lane `lane`'s operands of a warp instruction, and where its result goes.
 struct Operands {
   uint32_t in[8];

@@ -4,6 +4,7 @@
 #include "kernels/power_attention/fwd.cuh"
 #include "kernels/power_attention/instantiate/states.h"
 #include "kernels/power_attention/rows.cuh"
+#include "kernels/power_attention/shared_memory.cuh"
 
 namespace power::kernels {
 
@@ -16,5 +17,8 @@ POWER_ATTENTION_HEAD_DIMS(POWER_INSTANTIATE_DEGREES)
 
 #define POWER_INSTANTIATE_STATE_DEGREES(head_dim) POWER_ATTENTION_STATE_DEGREES(POWER_INSTANTIATE_STATES, head_dim)
 POWER_ATTENTION_HEAD_DIMS(POWER_INSTANTIATE_STATE_DEGREES)
+
+#define POWER_INSTANTIATE_SHARED(head_dim) template size_t power_attention_shared_bytes<head_dim>(bool);
+POWER_ATTENTION_HEAD_DIMS(POWER_INSTANTIATE_SHARED)
 
 }  // namespace power::kernels
