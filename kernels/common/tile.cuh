@@ -44,8 +44,8 @@ struct Image {
   }
 };
 
-// ldmatrix.x4 takes a 16x16 piece; a lane gives the address of one row of one 8x8 quarter. Lanes 0-15 the 16 rows, 16-31
-// their second halves:
+// ldmatrix.x4 takes a 16x16 piece; a lane gives the address of one row of one 8x8 quarter. Lanes 0-15 the 16 rows,
+// 16-31 their second halves:
 template <int kDim>
 POWER_DEVICE uint32_t lane_of_rows(int lane) {
   return Image<kDim>::offset(lane & 15, lane >> 4);
@@ -182,25 +182,55 @@ POWER_DEVICE void pack_a_fragment(uint32_t (&a)[4], const float (&left)[4], cons
 }
 
 // One tensor (batch, token, head, element) seen from one (batch, kv head): row r is token r / group, head r % group.
+// Strides in bytes, of 31 bits: a product with one is a single instruction.
 struct RowView {
-  const uint16_t* data;
-  int64_t token_stride, head_stride;  // elements
+  const uint8_t* data;
+  int token_stride, head_stride;
+
+  POWER_DEVICE const uint8_t* at(int token, int head, int chunk) const {
+    return data + int64_t{token} * token_stride + int64_t{head} * head_stride + 16 * chunk;
+  }
 };
 
-// Starts the copy of kRows rows row0.. into a tile; rows from row_limit on and columns from head_dim on become zero.
+// Starts the copy of kRows tokens row0.. of one head into a tile; those from row_limit on and columns from head_dim on
+// become zero.
 template <int kDim, int kRows, int kThreads>
-POWER_DEVICE void load_tile_async(uint32_t tile, const RowView& view, const FastDivisor& group, int row0, int row_limit,
-                                  int head_dim, int thread) {
+POWER_DEVICE void load_tokens_async(uint32_t tile, const RowView& view, int row0, int row_limit, int head_dim,
+                                    int thread) {
   constexpr int kChunks = Image<kDim>::kChunks, kRowsAtOnce = kThreads / kChunks;
   static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0, "every thread copies the same number of chunks");
   static_assert(kRowsAtOnce % 8 == 0 && kBlockRows % kRowsAtOnce == 0, "steps of Image::rows");
   const int chunk = thread % kChunks, first = row0 + thread / kChunks;
-  const uint32_t heads = group.divisor, token = divide(first, group), token_step = divide(kRowsAtOnce, group);
-  const uint32_t head_step = kRowsAtOnce - token_step * heads;
-  uint32_t head = first - token * heads;
-  const uint16_t* source = view.data + token * view.token_stride + head * view.head_stride + 8 * chunk;
-  const int64_t step = token_step * view.token_stride + head_step * view.head_stride;
-  const int64_t next_token = view.token_stride - heads * view.head_stride;
+  const uint8_t* source = view.at(first, 0, chunk);
+  const int64_t step = int64_t{kRowsAtOnce} * view.token_stride;
+  const int rows = 8 * chunk < head_dim ? row_limit - first : 0;
+  const uint32_t target = tile + Image<kDim>::offset(thread / kChunks, chunk);
+  POWER_UNROLL
+  for (int i = 0; i < kRows / kRowsAtOnce; ++i) {
+    const int row = i * kRowsAtOnce;
+    cp_async_16(target + row / kBlockRows * Image<kDim>::kBlockBytes + Image<kDim>::rows(row % kBlockRows), source,
+                row < rows);
+    source += step;
+  }
+}
+
+// The same for rows of a group of heads.
+template <int kDim, int kRows, int kThreads>
+POWER_DEVICE void load_tile_async(uint32_t tile, const RowView& view, const FastDivisor& group, int row0, int row_limit,
+                                  int head_dim, int thread) {
+  if (group.divisor == 1) {
+    return load_tokens_async<kDim, kRows, kThreads>(tile, view, row0, row_limit, head_dim, thread);
+  }
+  constexpr int kChunks = Image<kDim>::kChunks, kRowsAtOnce = kThreads / kChunks;
+  static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0, "every thread copies the same number of chunks");
+  static_assert(kRowsAtOnce % 8 == 0 && kBlockRows % kRowsAtOnce == 0, "steps of Image::rows");
+  const int chunk = thread % kChunks, first = row0 + thread / kChunks;
+  const int heads = static_cast<int>(group.divisor), token = divide(first, group);
+  const int token_step = divide(kRowsAtOnce, group), head_step = kRowsAtOnce - token_step * heads;
+  int head = first - token * heads;
+  const uint8_t* source = view.at(token, head, chunk);
+  const int64_t step = int64_t{token_step} * view.token_stride + int64_t{head_step} * view.head_stride;
+  const int64_t next_token = view.token_stride - int64_t{heads} * view.head_stride;
   const int rows = 8 * chunk < head_dim ? row_limit - first : 0;
   const uint32_t target = tile + Image<kDim>::offset(thread / kChunks, chunk);
   POWER_UNROLL
@@ -214,27 +244,6 @@ POWER_DEVICE void load_tile_async(uint32_t tile, const RowView& view, const Fast
       head -= heads;
       source += next_token;
     }
-  }
-}
-
-// The same for the tokens of one head (no group): what the key loops load block after block.
-template <int kDim, int kRows, int kThreads>
-POWER_DEVICE void load_tokens_async(uint32_t tile, const RowView& view, int row0, int row_limit, int head_dim,
-                                    int thread) {
-  constexpr int kChunks = Image<kDim>::kChunks, kRowsAtOnce = kThreads / kChunks;
-  static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0, "every thread copies the same number of chunks");
-  static_assert(kRowsAtOnce % 8 == 0 && kBlockRows % kRowsAtOnce == 0, "steps of Image::rows");
-  const int chunk = thread % kChunks, first = row0 + thread / kChunks;
-  const uint16_t* source = view.data + first * view.token_stride + 8 * chunk;
-  const int64_t step = kRowsAtOnce * view.token_stride;
-  const int rows = 8 * chunk < head_dim ? row_limit - first : 0;
-  const uint32_t target = tile + Image<kDim>::offset(thread / kChunks, chunk);
-  POWER_UNROLL
-  for (int i = 0; i < kRows / kRowsAtOnce; ++i) {
-    const int row = i * kRowsAtOnce;
-    cp_async_16(target + row / kBlockRows * Image<kDim>::kBlockBytes + Image<kDim>::rows(row % kBlockRows), source,
-                row < rows);
-    source += step;
   }
 }
 

@@ -41,15 +41,27 @@ struct HeadIndex {
       : head(index), batch(divide(index, args.kv_heads)), kv_head(index - batch * args.kv_heads.divisor) {}
 
   POWER_DEVICE RowView rows(const StridedView& view, const AttentionArgs& args) const {
-    return {view.data + batch * view.batch + int64_t{kv_head} * args.group.divisor * view.head, view.token, view.head};
+    const uint16_t* first = view.data + batch * view.batch + int64_t{kv_head} * args.group.divisor * view.head;
+    return {reinterpret_cast<const uint8_t*>(first), 2 * static_cast<int>(view.token), 2 * static_cast<int>(view.head)};
   }
   POWER_DEVICE RowView keys(const StridedView& view) const {
-    return {view.data + batch * view.batch + kv_head * view.head, view.token, 0};
+    const uint16_t* first = view.data + batch * view.batch + kv_head * view.head;
+    return {reinterpret_cast<const uint8_t*>(first), 2 * static_cast<int>(view.token), 0};
   }
   POWER_DEVICE GateArrays gates(const AttentionArgs& args) const {
     const int64_t offset = int64_t{head} * args.padded_keys;
     return {args.gates.sum + offset, args.gates.segment + offset, args.gates.key_decay + offset};
   }
+};
+
+// What the key loop of a tile of query rows loads from. It is kept in shared memory: computed again for each block it
+// would take more instructions than the copies, and the registers are needed for the products.
+struct KeySource {
+  RowView k, v;
+  GateArrays gates;
+
+  POWER_DEVICE KeySource(const AttentionArgs& args, const HeadIndex& head)
+      : k(head.keys(args.k)), v(head.keys(args.v)), gates(head.gates(args)) {}
 };
 
 POWER_DEVICE int token_of_row(const AttentionArgs& args, int row) { return args.first_key + divide(row, args.group); }
@@ -121,18 +133,25 @@ struct RowGates {
   }
 };
 
-// Fills a stage's 64 key factors: exp2(c at the block's end - c_j), by cp.async, or, for Masking::kExact, c_j relative
-// to the reference.
-POWER_DEVICE void load_key_factors(const AttentionArgs& args, const GateArrays& gates, float* factors, int block,
+// What a stage holds of its 64 keys besides k and v.
+struct KeyFactors {
+  float factor[kBlockRows];  // exp2(c at the block's end - c_j); Masking::kExact: c_j relative to the reference
+  FloatPair last_sums[2];    // c of the block's last two keys
+};
+
+// Fills them, by cp.async unless Masking::kExact.
+POWER_DEVICE void load_key_factors(const AttentionArgs& args, const GateArrays& gates, KeyFactors& factors, int block,
                                    bool exact, const FloatPair& reference, int thread) {
   if (!args.gated) return;
   const int key0 = block * kBlockRows;
-  if (!exact) {
-    if (thread < kBlockRows / 4)
-      cp_async_16(shared_address(factors + 4 * thread), gates.key_decay + key0 + 4 * thread, true);
-  } else if (thread < kBlockRows) {
+  if (exact) {
+    if (thread >= kBlockRows) return;
     const int key = key0 + thread;
-    factors[thread] = key < args.keys ? difference(gates.sum[key], reference) : 0.0f;
+    factors.factor[thread] = key < args.keys ? difference(gates.sum[key], reference) : 0.0f;
+  } else if (thread < kBlockRows / 4) {
+    cp_async_16(shared_address(factors.factor + 4 * thread), gates.key_decay + key0 + 4 * thread, true);
+  } else if (thread == 32) {  // of another warp
+    cp_async_16(shared_address(factors.last_sums), gates.sum + key0 + kBlockRows - 2, true);
   }
 }
 

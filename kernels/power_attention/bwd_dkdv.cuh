@@ -21,6 +21,20 @@ struct RowColumns {
   int first_segment[4];
 };
 
+// What the loop over the query rows loads from, kept in shared memory as in KeySource.
+struct QuerySource {
+  RowView q, dy;
+  GateArrays gates;
+  const float *delta, *weight;
+
+  POWER_DEVICE QuerySource(const AttentionArgs& args, const HeadIndex& head)
+      : q(head.rows(args.q, args)),
+        dy(head.rows(args.dy, args)),
+        gates(head.gates(args)),
+        delta(args.delta + int64_t{head.head} * args.padded_rows),
+        weight(args.row_weight + int64_t{head.head} * args.padded_rows) {}
+};
+
 template <int kDim>
 struct KeyGradientShared {
   using Tile = KeyTile<kDim>;
@@ -29,7 +43,8 @@ struct KeyGradientShared {
   static constexpr int kStageOffset = 2 * kTileBytes;
   static constexpr int kStageBytes = 2 * Image<kDim>::kBlockBytes;  // Q, dY
   static constexpr int kColumnOffset = kStageOffset + Tile::kStages * kStageBytes;
-  static constexpr int kBytes = kColumnOffset + Tile::kStages * static_cast<int>(sizeof(RowColumns));
+  static constexpr int kSourceOffset = kColumnOffset + Tile::kStages * static_cast<int>(sizeof(RowColumns));
+  static constexpr int kBytes = kSourceOffset + static_cast<int>(sizeof(QuerySource));
   using Sums = BlockSums<kDim, Tile::kM, Tile::kThreads>;
   static constexpr int kSumsOffset = round_up(kBytes, 16);
   static constexpr int kChunkedBytes = kSumsOffset + Sums::kBytes;  // of the chunked form
@@ -201,7 +216,10 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
   RowColumns* columns = reinterpret_cast<RowColumns*>(shared + Shared::kColumnOffset);
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   const HeadIndex head(args, blockIdx.x);
-  const GateArrays gates = head.gates(args);
+  const QuerySource first_source(args, head);
+  auto& kept_source = *reinterpret_cast<QuerySource*>(shared + Shared::kSourceOffset);
+  if (thread == 0) kept_source = first_source;
+  const GateArrays& gates = first_source.gates;
   const int chunk_index = divide(blockIdx.y, args.key_tiles);
   const Chunk chunk(args, chunk_index);
   const int tile_of_chunk = static_cast<int>(blockIdx.y) - chunk_index * static_cast<int>(args.key_tiles.divisor);
@@ -216,6 +234,20 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
   load_tokens_async<kDim, Tile::kRows, kThreads>(base + Shared::kVOffset, head.keys(args.v), first_key, key_end,
                                                  args.head_dim, thread);
   const QueryBlocks blocks = find_query_blocks<kThreads>(args, gates, first_key, last_key, chunk.end_row, thread);
+  const int clear_count = blocks.end - blocks.clear, count = clear_count + blocks.clear - blocks.masked;
+
+  const auto first_row_of = [&](int step) {
+    return (step < clear_count ? blocks.clear + step : blocks.masked + step - clear_count) * kBlockRows;
+  };
+  const auto load_rows = [&](int step, const QuerySource& source) {
+    const int row0 = first_row_of(step), loader = again(threadIdx.x);
+    const uint32_t tile = base + Shared::kStageOffset + step % Tile::kStages * Shared::kStageBytes;
+    load_tile_async<kDim, kBlockRows, kThreads>(tile, source.q, args.group, row0, chunk.end_row, args.head_dim, loader);
+    load_tile_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, source.dy, args.group, row0,
+                                                chunk.end_row, args.head_dim, loader);
+  };
+  // Without a state the rows come first, and wait for nothing that follows here.
+  if (!kChunked && count > 0) load_rows(0, first_source);
   bool with_state = false;
   float state_factor = 1.0f;
   if constexpr (kChunked) {
@@ -225,11 +257,6 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
       with_state = state_factor != 0.0f;
     }
   }
-  const int clear_count = blocks.end - blocks.clear, count = clear_count + blocks.clear - blocks.masked;
-
-  const auto first_row_of = [&](int step) {
-    return (step < clear_count ? blocks.clear + step : blocks.masked + step - clear_count) * kBlockRows;
-  };
   // The masked rows and the keys together decide how their gates are applied.
   const int masked_row = blocks.masked * kBlockRows, clear_row = blocks.clear * kBlockRows;
   const int masked_token = token_of_row(args, masked_row < args.rows ? masked_row : args.rows - 1);
@@ -238,42 +265,39 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
       count == clear_count || gates_are_mild(args, gates, masked_token < first_key ? masked_token : first_key,
                                              clear_token > last_key ? clear_token : last_key);
 
-  auto load_stage = [&](int step) {
-    // Computed again rather than kept in registers through the products.
-    const int loader = again(threadIdx.x);
-    const HeadIndex load_head(args, again(blockIdx.x));
-    const GateArrays load_gates = load_head.gates(args);
-    const RowView q_view = load_head.rows(args.q, args), dy_view = load_head.rows(args.dy, args);
+  const auto load_columns = [&](int step, const QuerySource& source) {
     const bool exact = step >= clear_count && !mild;
-    const int row0 = first_row_of(step);
-    const int slot = step % Tile::kStages;
-    const uint32_t tile = base + Shared::kStageOffset + slot * Shared::kStageBytes;
-    load_tile_async<kDim, kBlockRows, kThreads>(tile, q_view, args.group, row0, chunk.end_row, args.head_dim, loader);
-    load_tile_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, dy_view, args.group, row0,
-                                                chunk.end_row, args.head_dim, loader);
-    RowColumns& stage = columns[slot];
-    const int64_t offset = int64_t{load_head.head} * args.padded_rows + row0;
-    if (loader < kBlockRows / 4) {
-      cp_async_16(shared_address(stage.delta + 4 * loader), args.delta + offset + 4 * loader, true);
-      if (!exact) cp_async_16(shared_address(stage.weight + 4 * loader), args.row_weight + offset + 4 * loader, true);
+    const int row0 = first_row_of(step), loader = again(threadIdx.x);
+    RowColumns& stage = columns[step % Tile::kStages];
+    // A warp each: one that did all of it would keep the others waiting at the barrier.
+    const int part = loader / 32, place = loader % 32;
+    if (part == 1 && place < kBlockRows / 4) {
+      cp_async_16(shared_address(stage.delta + 4 * place), source.delta + row0 + 4 * place, true);
+    }
+    if (part == 2 && place < kBlockRows / 4 && !exact) {
+      cp_async_16(shared_address(stage.weight + 4 * place), source.weight + row0 + 4 * place, true);
     }
     if (loader < kBlockRows && (exact || kDegree == kAnyDegree)) {
       const int row = row0 + loader;
-      const int64_t index = int64_t{load_head.head} * args.rows + row;
+      const int64_t index = int64_t{again(blockIdx.x)} * args.rows + row;
       const bool valid = row < chunk.end_row;
       if constexpr (kDegree == kAnyDegree) stage.row_scale[loader] = valid ? args.row_scale[index] : 0.0f;
       if (exact) {
         const int token = token_of_row(args, valid ? row : chunk.end_row - 1);
         stage.weight[loader] = valid ? args.inverse[index] : 0.0f;
-        stage.segment[loader] = load_gates.segment[token];
-        stage.log2_gate[loader] = difference(load_gates.sum[token], reference);
+        stage.segment[loader] = source.gates.segment[token];
+        stage.log2_gate[loader] = difference(source.gates.sum[token], reference);
       }
     }
-    if (args.gated && loader == 0) {
+    if (args.gated && part == 3 && place == 0) {
       const int token = token_of_row(args, row0);
-      cp_async_16(shared_address(stage.first_sum), load_gates.sum + token / 2 * 2, true);
-      cp_async_16(shared_address(stage.first_segment), load_gates.segment + token / 4 * 4, true);
+      cp_async_16(shared_address(stage.first_sum), source.gates.sum + token / 2 * 2, true);
+      cp_async_16(shared_address(stage.first_segment), source.gates.segment + token / 4 * 4, true);
     }
+  };
+  const auto load_stage = [&](int step, const QuerySource& source) {
+    load_rows(step, source);
+    load_columns(step, source);
   };
 
   const auto own_gate = [&](int key) {  // from the last key's gate to the key's own
@@ -284,7 +308,8 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
   if (kChunked && with_state) {
     load_first_pair<kDim, kDegree, kThreads>(stages, args, args.dstates, head.head, chunk.index, thread);
   } else if (count > 0) {
-    load_stage(0);
+    if (kChunked) load_rows(0, first_source);
+    load_columns(0, first_source);
   }
   cp_async_commit();
   float dk[kM][kDim / 8][4] = {}, dv[kM][kDim / 8][4] = {}, dot[kM][2] = {};
@@ -295,7 +320,7 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
       accumulate_state_dkdv<kDim, kDegree, kThreads>(dk, dv, dot, state_factor, args, head.head, chunk, stages, shared,
                                                      shared + Shared::kVOffset, shared + Shared::kSumsOffset, tile_row0,
                                                      thread, [&] {
-                                                       if (count > 0) load_stage(0);
+                                                       if (count > 0) load_stage(0, kept_source);
                                                      });
     }
     if (args.key_state_dot != nullptr) {
@@ -342,7 +367,7 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
   for (int step = 0; step < count; ++step) {
     cp_async_wait<0>();
     sync_block();
-    if (step + 1 < count) load_stage(step + 1);
+    if (step + 1 < count) load_stage(step + 1, kept_source);
     cp_async_commit();
     const int slot = step % Tile::kStages;
     const uint32_t q_tile = stages + slot * Shared::kStageBytes;
@@ -363,8 +388,8 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
 #endif
     POWER_ROLLED
     for (int query0 = 0; query0 < kBlockRows; query0 += kQueries) {
-      // Offsets into the tiles are cheaper to compute again than to keep through the loops.
-      const int part_lane = again(thread) % 32;
+      // With the registers that states take, offsets into the tiles are cheaper to compute again than to keep.
+      const int part_lane = (kChunked ? again(thread) : thread) % 32;
       if (step < clear_count) {
         accumulate_dkdv<kDim, kDegree, Masking::kNone, kQueries>(dk, dv, dot, keys, values, args, gates, last_key,
                                                                  q_tile, dy_tile, stage, block_factor, row0, query0,

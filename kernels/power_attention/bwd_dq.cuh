@@ -21,8 +21,9 @@ struct QueryGradientShared {
   static constexpr int kQOffset = kStagesBytes;
   static constexpr int kDyOffset = Tile::kGradientOverlaysStages ? 0 : kStagesBytes + kRowBytes;
   static constexpr int kFactorOffset = kStagesBytes + (Tile::kGradientOverlaysStages ? 1 : 2) * kRowBytes;
-  static constexpr int kGateOffset = kFactorOffset + Tile::kStages * kBlockRows * 4;
-  static constexpr int kBytes = kGateOffset + static_cast<int>(sizeof(RowGates<Tile::kRows>));
+  static constexpr int kGateOffset = kFactorOffset + Tile::kStages * static_cast<int>(sizeof(KeyFactors));
+  static constexpr int kSourceOffset = round_up(kGateOffset + static_cast<int>(sizeof(RowGates<Tile::kRows>)), 16);
+  static constexpr int kBytes = kSourceOffset + static_cast<int>(sizeof(KeySource));
   static_assert(kRowBytes <= kStagesBytes);
   // The chunked form adds:
   using Sums = BlockSums<kDim, Tile::kM, Tile::kThreads>;
@@ -124,11 +125,14 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   constexpr int kM = Tile::kM, kThreads = Tile::kThreads;
   POWER_SHARED_MEMORY(shared);
   const uint32_t base = shared_address(shared);
-  float* factors = reinterpret_cast<float*>(shared + Shared::kFactorOffset);
+  KeyFactors* factors = reinterpret_cast<KeyFactors*>(shared + Shared::kFactorOffset);
   auto& rows = *reinterpret_cast<RowGates<Tile::kRows>*>(shared + Shared::kGateOffset);
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   const HeadIndex head(args, blockIdx.x);
-  const GateArrays gates = head.gates(args);
+  const KeySource first_source(args, head);
+  auto& kept_source = *reinterpret_cast<KeySource*>(shared + Shared::kSourceOffset);
+  if (thread == 0) kept_source = first_source;
+  const GateArrays& gates = first_source.gates;
   const int tile_index = static_cast<int>(gridDim.y - 1 - blockIdx.y),
             chunk_offset = divide(tile_index, args.row_tiles);
   const Chunk chunk(args, args.first_query_chunk + chunk_offset);
@@ -139,11 +143,29 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   const int first_token = token_of_row(args, row0);
   const int row_end = row0 + Tile::kRows < chunk.end_row ? row0 + Tile::kRows : chunk.end_row;
   const int last_token = token_of_row(args, row_end - 1);
+  const uint32_t q_tile = base + Shared::kQOffset, dy_tile = base + Shared::kDyOffset;
+  load_tile_async<kDim, Tile::kRows, kThreads>(q_tile, head.rows(args.q, args), args.group, row0, row_end,
+                                               args.head_dim, thread);
+  load_tile_async<kDim, Tile::kRows, kThreads>(dy_tile, head.rows(args.dy, args), args.group, row0, row_end,
+                                               args.head_dim, thread);
   const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
   const int first_segment = args.gated ? gates.segment[first_token] : -1;
 
   const KeyBlocks blocks =
       find_key_blocks<kThreads>(args, gates, chunk.first_key / kBlockRows, first_token, last_token, thread);
+  // Blocks alternate between two stages; those of the state come before those of the keys.
+  static_assert(Tile::kStages == 2);
+  const auto stage_of = [&](int block) { return (block - blocks.begin) % 2; };
+  const auto load_keys = [&](int block, const KeySource& source) {
+    const uint32_t tile = base + stage_of(block) * Shared::kStageBytes;
+    const int loader = again(threadIdx.x);
+    load_tokens_async<kDim, kBlockRows, kThreads>(tile, source.k, block * kBlockRows, args.keys, args.head_dim, loader);
+    load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, source.v, block * kBlockRows,
+                                                  args.keys, args.head_dim, loader);
+  };
+  // Without a state the keys come first, and wait for nothing that follows here.
+  const bool keys_first = !Tile::kGradientOverlaysStages && (kDegree == kAnyDegree || !chunk.has_state(args));
+  if (keys_first) load_keys(blocks.begin, first_source);
   const bool mild = gates_are_mild(args, gates, first_token, blocks.end * kBlockRows - 1);
   bool with_state = false;
   float state_factor = 1.0f;
@@ -155,55 +177,31 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
     }
   }
 
-  // Blocks alternate between two stages; those of the state come before those of the keys.
-  static_assert(Tile::kStages == 2);
-  const auto stage_of = [&](int block) { return (block - blocks.begin) % 2; };
-  FloatPair block_sum = reference;  // c at the end of the block in flight
-  auto load_stage = [&](int block) {
-    const int stage = stage_of(block);
-    const uint32_t tile = base + stage * Shared::kStageBytes;
-    // Computed again rather than kept in registers through the products.
-    const int loader = again(threadIdx.x);
-    const HeadIndex load_head(args, again(blockIdx.x));
-    const GateArrays load_gates = load_head.gates(args);
-    load_tokens_async<kDim, kBlockRows, kThreads>(tile, load_head.keys(args.k), block * kBlockRows, args.keys,
-                                                  args.head_dim, loader);
-    load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, load_head.keys(args.v),
-                                                  block * kBlockRows, args.keys, args.head_dim, loader);
+  const auto load_factors = [&](int block, const KeySource& source) {
     const bool exact = block >= blocks.before && !mild;
-    load_key_factors(args, load_gates, factors + stage * kBlockRows, block, exact, reference, loader);
-    if (args.gated) block_sum = load_gates.sum[block * kBlockRows + kBlockRows - 1];
+    load_key_factors(args, source.gates, factors[stage_of(block)], block, exact, reference, again(threadIdx.x));
+  };
+  const auto load_stage = [&](int block, const KeySource& source) {
+    load_keys(block, source);
+    load_factors(block, source);
   };
 
-  const uint32_t q_tile = base + Shared::kQOffset, dy_tile = base + Shared::kDyOffset;
-  load_tile_async<kDim, Tile::kRows, kThreads>(q_tile, head.rows(args.q, args), args.group, row0, row_end,
-                                               args.head_dim, thread);
-  load_tile_async<kDim, Tile::kRows, kThreads>(dy_tile, head.rows(args.dy, args), args.group, row0, row_end,
-                                               args.head_dim, thread);
   rows.load(args, gates, reference, row0, row_end, thread);
   if (!args.gated) {
-    for (int i = thread; i < Tile::kStages * kBlockRows; i += kThreads) factors[i] = 1.0f;
+    for (int i = thread; i < Tile::kStages * kBlockRows; i += kThreads) {
+      factors[i / kBlockRows].factor[i % kBlockRows] = 1.0f;
+    }
   }
   const auto load_first = [&] {
     if (with_state) {
       load_first_pair<kDim, kDegree, kThreads>(base, args, args.states, head.head, chunk.index, thread);
     } else {
-      load_stage(blocks.begin);
+      if (!keys_first) load_keys(blocks.begin, first_source);
+      load_factors(blocks.begin, first_source);
     }
   };
   if constexpr (!Tile::kGradientOverlaysStages) load_first();
   cp_async_commit();
-  cp_async_wait<0>();
-  sync_block();
-  RowOperand<kDim, kM, true> q, dy;
-  dy.load(dy_tile, 16 * kM * warp, lane);
-  if constexpr (Tile::kGradientOverlaysStages) {
-    sync_block();
-    load_first();
-    cp_async_commit();
-    cp_async_wait<0>();
-    sync_block();
-  }
   float row_scale[kM][2] = {}, delta[kM][2];
   POWER_UNROLL
   for (int m = 0; m < kM; ++m) {
@@ -216,13 +214,23 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
       }
     }
   }
-
+  cp_async_wait<0>();
+  sync_block();
+  RowOperand<kDim, kM, true> q, dy;
+  dy.load(dy_tile, 16 * kM * warp, lane);
+  if constexpr (Tile::kGradientOverlaysStages) {
+    sync_block();
+    load_first();
+    cp_async_commit();
+    cp_async_wait<0>();
+    sync_block();
+  }
   float dq[kM][kDim / 8][4] = {}, dot[kM][2] = {};
   if constexpr (kDegree != kAnyDegree) {
     if (with_state) {
-      accumulate_state_dq<kDim, kDegree, kThreads>(dq, dot, dy, delta, state_factor, args, head.head, chunk, base,
-                                                   shared + Shared::kQOffset, shared + Shared::kSumsOffset,
-                                                   16 * kM * warp, thread, [&] { load_stage(blocks.begin); });
+      accumulate_state_dq<kDim, kDegree, kThreads>(
+          dq, dot, dy, delta, state_factor, args, head.head, chunk, base, shared + Shared::kQOffset,
+          shared + Shared::kSumsOffset, 16 * kM * warp, thread, [&] { load_stage(blocks.begin, kept_source); });
     }
   }
   q.load(q_tile, 16 * kM * warp, lane);
@@ -246,14 +254,16 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
   for (int block = blocks.begin; block < blocks.end; ++block) {
     cp_async_wait<0>();
     sync_block();
-    const bool other_segment = first_segment > block * kBlockRows + kBlockRows - 1;
-    const float block_factor =
-        args.gated ? (other_segment ? 0.0f : exp2_approx(difference(reference, block_sum))) : 1.0f;
-    if (block + 1 < blocks.end) load_stage(block + 1);
+    if (block + 1 < blocks.end) load_stage(block + 1, kept_source);
     cp_async_commit();
     const int stage = stage_of(block), first_key = block * kBlockRows;
     const uint32_t k_tile = base + stage * Shared::kStageBytes, v_tile = k_tile + Image<kDim>::kBlockBytes;
-    const float* stage_factors = factors + stage * kBlockRows;
+    const KeyFactors& stage_factors = factors[stage];
+    const bool other_segment = first_segment > first_key + kBlockRows - 1;
+    float block_factor = 1.0f;
+    if (args.gated) {
+      block_factor = other_segment ? 0.0f : exp2_approx(difference(reference, stage_factors.last_sums[1]));
+    }
     constexpr int kKeys = Tile::kBackwardKeys;
     if (block == blocks.before && !mild) to_own_gates();
     const int tile_row0 = 16 * kM * warp;
@@ -261,18 +271,18 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
     for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
       if (block < blocks.before) {
         accumulate_dq<kDim, kDegree, Masking::kNone, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
-                                                            v_tile, stage_factors, block_factor, key0, first_key,
+                                                            v_tile, stage_factors.factor, block_factor, key0, first_key,
                                                             tile_row0, lane);
       } else if (first_key + key0 > warp_last_token) {
         continue;  // all masked
       } else if (mild) {
         accumulate_dq<kDim, kDegree, Masking::kShare, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
-                                                             v_tile, stage_factors, block_factor, key0, first_key,
-                                                             tile_row0, lane);
+                                                             v_tile, stage_factors.factor, block_factor, key0,
+                                                             first_key, tile_row0, lane);
       } else {
         accumulate_dq<kDim, kDegree, Masking::kExact, kKeys>(dq, dot, q, dy, row_scale, delta, args, rows, k_tile,
-                                                             v_tile, stage_factors, 1.0f, key0, first_key, tile_row0,
-                                                             lane);
+                                                             v_tile, stage_factors.factor, 1.0f, key0, first_key,
+                                                             tile_row0, lane);
       }
     }
   }

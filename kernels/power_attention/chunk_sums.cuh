@@ -8,15 +8,15 @@
 
 // Sums over a chunk's rows of weight * phi(x) u^T: x, u = k, v for the states, q, dY' for their gradients. A block owns
 // a slice of one chunk's units, a warp one unit, which stays in its accumulators while the rows stream by. The last
-// units are 16 rows each of the key products weight * x x^T.
+// block of a chunk sums the key products weight * x x^T, 16 rows a warp.
 namespace power::kernels {
 
 struct ChunkSumsArgs {
   AttentionArgs attention;
   StridedView x, u;
-  FastDivisor group, slices;  // group: rows of a token in x and u
+  FastDivisor group, slices;  // group: rows of a token in x and u; slices: blocks of a (head, chunk)
   StateArrays sums;
-  int first_chunk, units;
+  int first_chunk, phi_units;
   bool of_queries;
 };
 
@@ -26,15 +26,16 @@ struct RowWeights {
   uint16_t keys[kBlockRows];
 };
 
-template <int kDim, ChunkSum kSum>
+template <int kDim, int kDegree>
 struct ChunkSumsShared {
-  using Tile = ChunkSumTile<kDim, kSum>;
+  using Tile = ChunkSumTile<kDim, kDegree>;
   static constexpr int kStageBytes = 2 * Image<kDim>::kBlockBytes;  // x, u
   static constexpr int kWeightOffset = Tile::kStages * kStageBytes;
   static constexpr int kBytes = kWeightOffset + Tile::kStages * static_cast<int>(sizeof(RowWeights));
 };
 
-// What a lane loads to find dimensions 8*block0.. and 8*block1.. of 16 rows transposed: block0, rows 0-7 and 8-15, block1.
+// What a lane loads to find dimensions 8*block0.. and 8*block1.. of 16 rows transposed: block0, rows 0-7 and 8-15,
+// block1.
 template <int kDim>
 POWER_DEVICE uint32_t lane_of_transposed_pair(int block0, int block1, int lane) {
   return Image<kDim>::offset(lane & 15, lane < 16 ? block0 : block1);
@@ -123,19 +124,16 @@ POWER_DEVICE void store_block_rows(const float (&c)[kN8][4], float factor, uint1
 }
 
 template <int kDim, ChunkSum kSum>
-__global__ void __launch_bounds__(ChunkSumTile<kDim, kSum>::kThreads, 1)
-    chunk_sums_kernel(const __grid_constant__ ChunkSumsArgs args) {
-  using Tile = ChunkSumTile<kDim, kSum>;
-  using Shared = ChunkSumsShared<kDim, kSum>;
+POWER_DEVICE void add_up_chunk(const ChunkSumsArgs& args, int head_index, int slice, uint8_t* shared) {
   constexpr int kDegree = kSum == ChunkSum::kDimensions ? 1 : 2;
-  constexpr int kM = Tile::kM, kN8 = Tile::kColumns / 8, kParts = kDim / Tile::kColumns;
-  POWER_SHARED_MEMORY(shared);
+  using Tile = ChunkSumTile<kDim, kDegree>;
+  using Shared = ChunkSumsShared<kDim, kDegree>;
+  constexpr bool kPhi = kSum == ChunkSum::kPhi;
+  constexpr int kM = kPhi ? Tile::kM : 1, kN8 = (kPhi ? Tile::kColumns : kDim) / 8, kParts = kDim / Tile::kColumns;
   const uint32_t base = shared_address(shared);
   RowWeights* weights = reinterpret_cast<RowWeights*>(shared + Shared::kWeightOffset);
   const AttentionArgs& attention = args.attention;
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
-  const int head_index = divide(blockIdx.x, args.slices);
-  const int slice = static_cast<int>(blockIdx.x) - head_index * static_cast<int>(args.slices.divisor);
   const HeadIndex head(attention, head_index);
   const GateArrays gates = head.gates(attention);
   const Chunk chunk(attention, args.first_chunk + static_cast<int>(blockIdx.y));
@@ -161,14 +159,13 @@ __global__ void __launch_bounds__(ChunkSumTile<kDim, kSum>::kThreads, 1)
   };
 
   const int unit = slice * Tile::kWarps + warp;
-  const bool idle = unit >= args.units;
+  const bool idle = unit >= (kPhi ? args.phi_units : ceil_div(attention.head_dim, 16));
   TileWalk tile_of_unit;
-  if constexpr (Tile::kPhi) {
+  if constexpr (kPhi) {
     for (int i = 0; i < unit / kParts; ++i) tile_of_unit.next(attention.head_dim / kPhiBlock);
   }
-  const uint32_t own_pair = Tile::kPhi
-                                ? lane_of_transposed_pair<kDim>(tile_of_unit.outer, tile_of_unit.inner, lane)
-                                : lane_of_transposed_pair<kDim>(2 * unit, 2 * unit + 1, lane);
+  const uint32_t own_pair = kPhi ? lane_of_transposed_pair<kDim>(tile_of_unit.outer, tile_of_unit.inner, lane)
+                                 : lane_of_transposed_pair<kDim>(2 * unit, 2 * unit + 1, lane);
   float sums[kM][kN8][4] = {};
   [[maybe_unused]] float key_sum[4] = {};  // degree 1
 
@@ -177,7 +174,7 @@ __global__ void __launch_bounds__(ChunkSumTile<kDim, kSum>::kThreads, 1)
     for (int k0 = 0; k0 < kBlockRows; k0 += 16) {
       const uint16_t* w = (kSum == ChunkSum::kKeys ? row_weights.keys : row_weights.state) + k0 + 2 * (lane % 4);
       const uint32_t w0 = *reinterpret_cast<const uint32_t*>(w), w1 = *reinterpret_cast<const uint32_t*>(w + 8);
-      if constexpr (!Tile::kPhi) {
+      if constexpr (!kPhi) {
         uint32_t t[4], a[4];
         ldmatrix_x4_trans(t, x_tile + own_pair + Image<kDim>::rows(k0));
         weight_dimensions(a, t, w0, w1);
@@ -271,28 +268,32 @@ __global__ void __launch_bounds__(ChunkSumTile<kDim, kSum>::kThreads, 1)
   }
 }
 
-template <int kDim, ChunkSum kSum>
-void launch_chunk_sums(ChunkSumsArgs args, int first, int end, void* stream) {
-  using Tile = ChunkSumTile<kDim, kSum>;
-  args.first_chunk = first;
-  args.units =
-      Tile::kPhi ? args.attention.state_tiles * (kDim / Tile::kColumns) : ceil_div(args.attention.head_dim, 16);
-  const int slices = ceil_div(args.units, Tile::kWarps);
-  args.slices = FastDivisor(slices);
-  const dim3 grid(args.attention.batch * args.attention.kv_heads.divisor * slices, end - first);
-  launch(chunk_sums_kernel<kDim, kSum>, "chunk_sums_kernel", grid, Tile::kThreads, ChunkSumsShared<kDim, kSum>::kBytes,
-         stream, args);
+template <int kDim, int kDegree>
+__global__ void __launch_bounds__(ChunkSumTile<kDim, kDegree>::kThreads, ChunkSumTile<kDim, kDegree>::kBlocks)
+    chunk_sums_kernel(const __grid_constant__ ChunkSumsArgs args) {
+  POWER_SHARED_MEMORY(shared);
+  const int head = divide(blockIdx.x, args.slices), slices = static_cast<int>(args.slices.divisor);
+  const int slice = static_cast<int>(blockIdx.x) - head * slices;
+  if constexpr (kDegree == 1) {
+    add_up_chunk<kDim, ChunkSum::kDimensions>(args, head, slice, shared);
+  } else if (slice + 1 < slices) {
+    add_up_chunk<kDim, ChunkSum::kPhi>(args, head, slice, shared);
+  } else {
+    add_up_chunk<kDim, ChunkSum::kKeys>(args, head, 0, shared);
+  }
 }
 
 template <int kDim, int kDegree>
-void run_chunk_sums(const ChunkSumsArgs& args, int first, int end, void* stream) {
+void run_chunk_sums(ChunkSumsArgs args, int first, int end, void* stream) {
   if (first >= end) return;
-  if constexpr (kDegree == 1) {
-    launch_chunk_sums<kDim, ChunkSum::kDimensions>(args, first, end, stream);
-  } else {
-    launch_chunk_sums<kDim, ChunkSum::kPhi>(args, first, end, stream);
-    launch_chunk_sums<kDim, ChunkSum::kKeys>(args, first, end, stream);
-  }
+  using Tile = ChunkSumTile<kDim, kDegree>;
+  args.first_chunk = first;
+  args.phi_units = kDegree == 1 ? 0 : args.attention.state_tiles * (kDim / Tile::kColumns);
+  const int slices = ceil_div(args.phi_units, Tile::kWarps) + 1;
+  args.slices = FastDivisor(slices);
+  const dim3 grid(args.attention.batch * args.attention.kv_heads.divisor * slices, end - first);
+  launch(chunk_sums_kernel<kDim, kDegree>, "chunk_sums_kernel", grid, Tile::kThreads,
+         ChunkSumsShared<kDim, kDegree>::kBytes, stream, args);
 }
 
 template <int kDim, int kDegree>

@@ -14,9 +14,9 @@ struct QueryTile {
   static constexpr int kStages = 2;
   // Keys whose scores a warp holds at once: fewer than a stage, so that registers allow more blocks on a
   // multiprocessor.
-  static constexpr int kForwardKeys = kDim <= 64 ? 64 : 32;
+  static constexpr int kForwardKeys = kDim <= 64 ? 16 : 32;
   static constexpr int kBackwardKeys = 16;
-  static constexpr int kForwardBlocks = kDim == 128 ? 1 : 2;
+  static constexpr int kForwardBlocks = kDim == 128 ? 1 : 3;
   static constexpr int kBackwardBlocks = kDim == 128 ? 1 : 2;
   // At head dim 128 dY shares the stages' memory, so that a block of the quadratic form fits the 99 KB of sm_86 and
   // sm_89.
@@ -35,20 +35,22 @@ struct KeyTile {
   static constexpr int kBlocks = 2;
 };
 
-// What a launch of the chunk sums adds up; a warp holds one unit in its accumulators.
+// What a block of the chunk sums adds up; a warp holds one unit of it in its accumulators.
 enum class ChunkSum {
   kPhi,         // degree 2, the state: 64 products of a tile x kColumns columns
   kKeys,        // degree 2, the key products: 16 dimensions x all
   kDimensions,  // degree 1, state and key sum: 16 dimensions x all columns
 };
 
-template <int kDim, ChunkSum kSum>
+// Degree 2: blocks of kPhi and of kKeys in one launch.
+template <int kDim, int kDegree>
 struct ChunkSumTile {
-  static constexpr bool kPhi = kSum == ChunkSum::kPhi;
-  static constexpr int kM = kPhi ? 4 : 1;
-  static constexpr int kColumns = kPhi && kDim > 64 ? 64 : kDim;
-  // Three warps to a scheduler leave 168 registers; the 36 tiles of head dim 64 are three blocks.
-  static constexpr int kWarps = kPhi ? 12 : kDim / 16;
+  static constexpr int kM = 4;  // 16 rows of a tile of phi each
+  static constexpr int kColumns = kDim > 64 ? 64 : kDim;
+  // Three warps to a scheduler leave 168 registers. Two blocks, so that one works while the other waits at a barrier,
+  // where their stages fit; head dims 32 and 64 have 10 and 36 tiles.
+  static constexpr int kBlocks = kDegree == 2 && kDim <= 64 ? 2 : 1;
+  static constexpr int kWarps = kDegree == 1 ? kDim / 16 : kDim == 32 ? 5 : 12 / kBlocks;
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kLoadThreads = kThreads >= 256 ? 256 : kThreads >= 128 ? 128 : 64;
   static constexpr int kStages = 3;

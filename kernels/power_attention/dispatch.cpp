@@ -176,6 +176,9 @@ StridedView strided(const TensorView& view, const char* name) {
                        view.head % 8 == 0;
   require(view.data != nullptr, std::string(name) + " is null");
   require(aligned, std::string(name) + " has data or strides that are no multiple of 16 bytes; pass a contiguous copy");
+  constexpr int64_t kStrideLimit = int64_t{1} << 30;  // bytes are counted in 31 bits
+  require(std::abs(view.token) < kStrideLimit && std::abs(view.head) < kStrideLimit,
+          std::string(name) + " has strides of 2^30 elements or more between tokens or heads; pass a contiguous copy");
   return {static_cast<const uint16_t*>(view.data), view.batch, view.token, view.head};
 }
 

@@ -16,8 +16,9 @@ struct ForwardShared {
   static constexpr int kStagesBytes = Tile::kStages * kStageBytes;
   static constexpr int kRowOffset = kStagesBytes;
   static constexpr int kFactorOffset = kStagesBytes + kRowBytes;
-  static constexpr int kGateOffset = kFactorOffset + Tile::kStages * kBlockRows * 4;
-  static constexpr int kBytes = kGateOffset + static_cast<int>(sizeof(RowGates<Tile::kRows>));
+  static constexpr int kGateOffset = kFactorOffset + Tile::kStages * static_cast<int>(sizeof(KeyFactors));
+  static constexpr int kSourceOffset = round_up(kGateOffset + static_cast<int>(sizeof(RowGates<Tile::kRows>)), 16);
+  static constexpr int kBytes = kSourceOffset + static_cast<int>(sizeof(KeySource));
 };
 
 // n += P V and l += sum P for kKeys keys key0.. of a stage, P = s u with u from power_weight.
@@ -244,11 +245,14 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   constexpr int kM = Tile::kM, kThreads = Tile::kThreads;
   POWER_SHARED_MEMORY(shared);
   const uint32_t base = shared_address(shared);
-  float* factors = reinterpret_cast<float*>(shared + Shared::kFactorOffset);
+  KeyFactors* factors = reinterpret_cast<KeyFactors*>(shared + Shared::kFactorOffset);
   auto& rows = *reinterpret_cast<RowGates<Tile::kRows>*>(shared + Shared::kGateOffset);
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   const HeadIndex head(args, blockIdx.x);
-  const GateArrays gates = head.gates(args);
+  const KeySource first_source(args, head);
+  auto& kept_source = *reinterpret_cast<KeySource*>(shared + Shared::kSourceOffset);
+  if (thread == 0) kept_source = first_source;
+  const GateArrays& gates = first_source.gates;
   const int tile_index = static_cast<int>(gridDim.y - 1 - blockIdx.y),
             chunk_offset = divide(tile_index, args.row_tiles);
   const Chunk chunk(args, args.first_query_chunk + chunk_offset);
@@ -259,6 +263,8 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   const int first_token = token_of_row(args, row0);
   const int row_end = row0 + Tile::kRows < chunk.end_row ? row0 + Tile::kRows : chunk.end_row;
   const int last_token = token_of_row(args, row_end - 1);
+  load_tile_async<kDim, Tile::kRows, kThreads>(base + Shared::kRowOffset, head.rows(args.q, args), args.group, row0,
+                                               row_end, args.head_dim, thread);
   const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
   const int first_segment = args.gated ? gates.segment[first_token] : -1;
 
@@ -278,33 +284,26 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   // Blocks alternate between two stages; those of the state come before those of the keys.
   static_assert(Tile::kStages == 2);
   const auto stage_of = [&](int block) { return (block - blocks.begin) % 2; };
-  FloatPair block_sum = reference;  // c at the end of the block in flight
-  auto load_stage = [&](int block) {
-    const int stage = stage_of(block);
-    const uint32_t tile = base + stage * Shared::kStageBytes;
-    // Computed again rather than kept in registers through the products.
+  const auto load_stage = [&](int block, const KeySource& source) {
+    const uint32_t tile = base + stage_of(block) * Shared::kStageBytes;
     const int loader = again(threadIdx.x);
-    const HeadIndex load_head(args, again(blockIdx.x));
-    const GateArrays load_gates = load_head.gates(args);
-    load_tokens_async<kDim, kBlockRows, kThreads>(tile, load_head.keys(args.k), block * kBlockRows, args.keys,
-                                                  args.head_dim, loader);
-    load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, load_head.keys(args.v),
-                                                  block * kBlockRows, args.keys, args.head_dim, loader);
+    load_tokens_async<kDim, kBlockRows, kThreads>(tile, source.k, block * kBlockRows, args.keys, args.head_dim, loader);
+    load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, source.v, block * kBlockRows,
+                                                  args.keys, args.head_dim, loader);
     const bool exact = block >= blocks.before && !mild;
-    load_key_factors(args, load_gates, factors + stage * kBlockRows, block, exact, reference, loader);
-    if (args.gated) block_sum = load_gates.sum[block * kBlockRows + kBlockRows - 1];
+    load_key_factors(args, source.gates, factors[stage_of(block)], block, exact, reference, loader);
   };
 
-  load_tile_async<kDim, Tile::kRows, kThreads>(base + Shared::kRowOffset, head.rows(args.q, args), args.group, row0,
-                                               row_end, args.head_dim, thread);
   rows.load(args, gates, reference, row0, row_end, thread);
   if (!args.gated) {
-    for (int i = thread; i < Tile::kStages * kBlockRows; i += kThreads) factors[i] = 1.0f;
+    for (int i = thread; i < Tile::kStages * kBlockRows; i += kThreads) {
+      factors[i / kBlockRows].factor[i % kBlockRows] = 1.0f;
+    }
   }
   if (with_state) {
     load_first_pair<kDim, kDegree, kThreads>(base, args, args.states, head.head, chunk.index, thread);
   } else {
-    load_stage(blocks.begin);
+    load_stage(blocks.begin, first_source);
   }
   cp_async_commit();
   cp_async_wait<0>();
@@ -321,7 +320,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
     if (with_state) {
       accumulate_state_output<kDim, kDegree, kThreads>(n, l, q, args, head.head, chunk, base,
                                                        shared + Shared::kRowOffset, 16 * kM * warp, thread,
-                                                       [&] { load_stage(blocks.begin); });
+                                                       [&] { load_stage(blocks.begin, kept_source); });
       POWER_UNROLL
       for (int m = 0; m < kM; ++m) {
         POWER_UNROLL
@@ -354,33 +353,35 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   for (int block = blocks.begin; block < blocks.end; ++block) {
     cp_async_wait<0>();
     sync_block();  // this block has landed, and nobody reads the stage that is filled next
-    const bool other_segment = first_segment > block * kBlockRows + kBlockRows - 1;
-    const float block_factor =
-        args.gated ? (other_segment ? 0.0f : exp2_approx(difference(reference, block_sum))) : 1.0f;
-    if (block + 1 < blocks.end) load_stage(block + 1);
+    if (block + 1 < blocks.end) load_stage(block + 1, kept_source);
     cp_async_commit();
     const int stage = stage_of(block), first_key = block * kBlockRows;
     const uint32_t k_tile = base + stage * Shared::kStageBytes, v_tile = k_tile + Image<kDim>::kBlockBytes;
-    const float* stage_factors = factors + stage * kBlockRows;
+    const KeyFactors& stage_factors = factors[stage];
+    const bool other_segment = first_segment > first_key + kBlockRows - 1;
+    float block_factor = 1.0f;
+    if (args.gated) {
+      block_factor = other_segment ? 0.0f : exp2_approx(difference(reference, stage_factors.last_sums[1]));
+    }
     constexpr int kKeys = Tile::kForwardKeys;
     if (block == blocks.before && !mild) to_own_gates();
     const int tile_row0 = 16 * kM * warp;
-    POWER_UNROLL
+    POWER_ROLLED
     for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
-      const int part_lane = again(thread) % 32;
       if (block < blocks.before) {
         accumulate_output<kDim, kDegree, Masking::kNone, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
-                                                                stage_factors, block_factor, key0, first_key, tile_row0,
-                                                                part_lane);
+                                                                stage_factors.factor, block_factor, key0, first_key,
+                                                                tile_row0, lane);
       } else if (first_key + key0 > warp_last_token) {
         continue;  // all masked
       } else if (mild) {
         accumulate_output<kDim, kDegree, Masking::kShare, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
-                                                                 stage_factors, block_factor, key0, first_key,
-                                                                 tile_row0, part_lane);
+                                                                 stage_factors.factor, block_factor, key0, first_key,
+                                                                 tile_row0, lane);
       } else {
-        accumulate_output<kDim, kDegree, Masking::kExact, kKeys>(
-            n, l, q, row_scale, args, rows, k_tile, v_tile, stage_factors, 1.0f, key0, first_key, tile_row0, part_lane);
+        accumulate_output<kDim, kDegree, Masking::kExact, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
+                                                                 stage_factors.factor, 1.0f, key0, first_key, tile_row0,
+                                                                 lane);
       }
     }
   }

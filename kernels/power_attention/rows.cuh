@@ -188,7 +188,8 @@ __global__ void __launch_bounds__(kScanThreads) key_max_kernel(const __grid_cons
   const int chunks = args.head_dim / 8;
   float largest = 0.0f;
   for (int64_t i = thread; i < int64_t{args.keys} * chunks; i += kScanThreads) {
-    const uint4 values = *reinterpret_cast<const uint4*>(k.data + i / chunks * k.token_stride + i % chunks * 8);
+    const int token = static_cast<int>(i / chunks), chunk = static_cast<int>(i % chunks);
+    const uint4 values = *reinterpret_cast<const uint4*>(k.at(token, 0, chunk));
     const uint32_t pairs[4] = {values.x, values.y, values.z, values.w};
     for (uint32_t pair : pairs) largest = fmaxf(largest, fmaxf(fabsf(bf16_low(pair)), fabsf(bf16_high(pair))));
   }
@@ -211,8 +212,9 @@ POWER_DEVICE float row_sum(float x) {
 }
 
 // Eight lanes a row: what the gradient kernels need to know of y and dy.
+template <int kMaxHeadDim>
 __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid_constant__ AttentionArgs args) {
-  constexpr int kMaxChunks = 128 / 8 / kLanesPerRow;
+  constexpr int kMaxChunks = kMaxHeadDim / 8 / kLanesPerRow;
   const int thread = threadIdx.x, lane = thread % kLanesPerRow;
   const int row = blockIdx.y * kRowsPerBlock + thread / kLanesPerRow;
   const HeadIndex head(args, blockIdx.x);
@@ -300,7 +302,8 @@ void run_key_max(const AttentionArgs& args, void* stream) {
 
 void run_backward_rows(const AttentionArgs& args, void* stream) {
   const dim3 grid(args.batch * args.kv_heads.divisor, ceil_div(args.padded_rows, kRowsPerBlock));
-  launch(backward_rows_kernel, "backward_rows_kernel", grid, kRowThreads, 0, stream, args);
+  launch(args.head_dim <= 64 ? backward_rows_kernel<64> : backward_rows_kernel<128>, "backward_rows_kernel", grid,
+         kRowThreads, 0, stream, args);
 }
 
 void run_gate_gradient(const AttentionArgs& args, void* stream) {

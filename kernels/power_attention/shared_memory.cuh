@@ -16,9 +16,8 @@ size_t power_attention_shared_bytes(bool states) {
     return std::max({ForwardShared<kDim>::kBytes, QueryGradientShared<kDim>::kBytes, KeyGradientShared<kDim>::kBytes});
   }
   return std::max({ForwardShared<kDim>::kBytes, QueryGradientShared<kDim>::kChunkedBytes,
-                   KeyGradientShared<kDim>::kChunkedBytes, ChunkSumsShared<kDim, ChunkSum::kPhi>::kBytes,
-                   ChunkSumsShared<kDim, ChunkSum::kKeys>::kBytes,
-                   ChunkSumsShared<kDim, ChunkSum::kDimensions>::kBytes});
+                   KeyGradientShared<kDim>::kChunkedBytes, ChunkSumsShared<kDim, 1>::kBytes,
+                   ChunkSumsShared<kDim, 2>::kBytes});
 }
 
 }  // namespace power::kernels

@@ -238,14 +238,15 @@ class PhiGradient {
                              const WithPhi& with_phi) {
     uint32_t inner[kM][2];
     load_pairs<kDim>(inner, rows, row0, walk_.inner, lane);
-    if (walk_.inner == walk_.outer) rotate_pairs<kM>(outer_, inner, 0);
+    if (walk_.inner == walk_.outer) {
+      POWER_UNROLL
+      for (int x = 0; x < 4; ++x) rotate_pairs<kM>(outer_[x], inner, x);
+    }
     float sum[kM][4] = {};
     POWER_UNROLL
     for (int x = 0; x < 4; ++x) {
-      uint32_t rotated[kM][2];
-      rotate_pairs<kM>(rotated, outer_, x);
-      with_phi(x, rotated, inner);
-      contract_phi<kM>(sum, outer_sums_[x], g, rotated, inner, block, x, lane);
+      with_phi(x, outer_[x], inner);
+      contract_phi<kM>(sum, outer_sums_[x], g, outer_[x], inner, block, x, lane);
     }
     sums_.add(walk_.inner, sum, 0.5f);
     const int outer = walk_.outer;
@@ -298,7 +299,7 @@ class PhiGradient {
 
  private:
   TileWalk walk_;
-  uint32_t outer_[kM][2];
+  uint32_t outer_[4][kM][2];
   float outer_sums_[4][kM][4] = {};
   BlockSums<kDim, kM, kThreads> sums_;
 };

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/common/launch.h"
 #include "kernels/power_attention/state.cuh"
 #include "kernels/power_attention/state_scan.h"
@@ -9,29 +11,27 @@
 // 16-byte piece) through all chunks; the blocks of the key products come after those of the state.
 namespace power::kernels {
 
-inline constexpr int kAhead = 4;  // chunks whose loads are in flight together
+// Chunks whose loads are in flight together.
+template <bool kKeys>
+inline constexpr int kAhead = kKeys ? 4 : 8;
 
 struct StateScanArgs {
   AttentionArgs attention;
   PublicStates outside;
 };
 
-// Where a piece stands in the state, and how it is weighted.
-template <int kDim, int kDegree>
+// Where a piece stands in the state or (kKeys) the key products, and how it is weighted.
+template <int kDim, int kDegree, bool kKeys>
 struct Piece {
-  bool is_keys, exists = false;
+  bool exists = false;
   int64_t element;        // in the image (state) or in the key products
   int column = 0;         // first column of the state, or of the key products' matrix
   int low = 0, high = 0;  // dimensions of the state's row, or `low` the row of the key products
   bool diagonal = false;  // both dimensions in one block of 8: both orders of the product are stored
 
-  POWER_DEVICE Piece(const AttentionArgs& args, int index) {
-    const int state_pieces_count = static_cast<int>(args.state_tiles * block_elements(kDim) / kPieceElements);
-    is_keys = index >= state_pieces_count;
-    if (is_keys) index -= state_pieces_count;
-    element = int64_t{index} * kPieceElements;
-    if (is_keys && element >= key_products(kDim, kDegree)) return;
-    if (is_keys && kDegree == 1) {
+  POWER_DEVICE Piece(const AttentionArgs& args, int index) : element(int64_t{index} * kPieceElements) {
+    if (kKeys && element >= key_products(kDim, kDegree)) return;
+    if (kKeys && kDegree == 1) {
       low = high = static_cast<int>(element);
       exists = low < args.head_dim;
       return;
@@ -42,7 +42,7 @@ struct Piece {
     const int row = in_image / Image<kDim>::kRowBytes, place = in_image % Image<kDim>::kRowBytes / 16;
     const int swizzle = Image<kDim>::kColumns == 64 ? row & 7 : (row >> 1) & 3;
     column = 8 * (image * (Image<kDim>::kColumns / 8) + (place ^ swizzle));
-    if (is_keys || kDegree == 1) {
+    if (kKeys || kDegree == 1) {
       low = high = kBlockRows * block + row;
       exists = low < args.head_dim && column < args.head_dim;
       return;
@@ -65,7 +65,7 @@ struct Piece {
   POWER_DEVICE int64_t outside(const AttentionArgs& args, int head, int e, bool own) const {
     const int D = args.head_dim;
     const int64_t features = kDegree == 1 ? D : int64_t{D} * (D + 1) / 2;
-    if (!is_keys) {
+    if (!kKeys) {
       if (own && low > high) return -1;
       return (head * features + product(low, high, D)) * D + column + e;
     }
@@ -76,10 +76,10 @@ struct Piece {
   // The element inside divided by the public one: products off the diagonal are stored twice, or once with factor 2.
   POWER_DEVICE float state_factor(int e) const {
     if (kDegree == 1) return 1.0f;
-    if (is_keys) return low == column + e ? 1.0f : 0.5f;
+    if (kKeys) return low == column + e ? 1.0f : 0.5f;
     return diagonal && low != high ? 0.5f : 1.0f;
   }
-  POWER_DEVICE float dstate_factor() const { return kDegree == 2 && !is_keys && !diagonal ? 2.0f : 1.0f; }
+  POWER_DEVICE float dstate_factor() const { return kDegree == 2 && !kKeys && !diagonal ? 2.0f : 1.0f; }
 };
 
 struct Eight {
@@ -96,53 +96,68 @@ POWER_DEVICE uint4 pack_eight(const Eight& x) {
           pack_bf16(x.value[6], x.value[7])};
 }
 
-// One thread's piece of every chunk's state.
-template <int kDim, int kDegree>
+// One thread's piece of every chunk's state. What `load` gives is unpacked where it is used, so that no load waits for
+// another.
+template <int kDim, int kDegree, bool kKeys>
 class PieceOfChunks {
  public:
-  POWER_DEVICE PieceOfChunks(const AttentionArgs& args, const StateArrays& states, const Piece<kDim, kDegree>& piece,
-                             int head)
-      : is_keys_(piece.is_keys), exists_(piece.exists) {
+  using Loaded = std::conditional_t<kKeys, Eight, uint4>;
+
+  POWER_DEVICE PieceOfChunks(const AttentionArgs& args, const StateArrays& states,
+                             const Piece<kDim, kDegree, kKeys>& piece, int head)
+      : exists_(piece.exists) {
     image_stride_ = image_blocks(kDim, args.head_dim, kDegree) * block_elements(kDim);
-    keys_image_ = piece.element + args.state_tiles * block_elements(kDim);
-    image_ = states.images + int64_t{head} * args.chunks * image_stride_ + (is_keys_ ? 0 : piece.element);
-    keys_ = states.keys + int64_t{head} * args.chunks * key_products(kDim, kDegree) + (is_keys_ ? piece.element : 0);
+    image_ = states.images + int64_t{head} * args.chunks * image_stride_ + piece.element;
+    if constexpr (kKeys) {
+      image_ += args.state_tiles * block_elements(kDim);
+      keys_ = states.keys + int64_t{head} * args.chunks * key_products(kDim, kDegree) + piece.element;
+    }
   }
-  POWER_DEVICE Eight load(int chunk) const {
-    Eight x{};
+  POWER_DEVICE Loaded load(int chunk) const {
+    Loaded x{};
     if (!exists_) return x;
-    if (!is_keys_) return unpack_eight(*reinterpret_cast<const uint4*>(image_ + chunk * image_stride_));
-    const float* keys = keys_ + chunk * key_products(kDim, kDegree);
-    POWER_UNROLL
-    for (int e = 0; e < kPieceElements; ++e) x.value[e] = keys[e];
+    if constexpr (kKeys) {
+      const float* keys = keys_ + chunk * key_products(kDim, kDegree);
+      POWER_UNROLL
+      for (int e = 0; e < kPieceElements; ++e) x.value[e] = keys[e];
+    } else {
+      x = *reinterpret_cast<const uint4*>(image_ + chunk * image_stride_);
+    }
     return x;
+  }
+  static POWER_DEVICE Eight unpack(const Loaded& x) {
+    if constexpr (kKeys) {
+      return x;
+    } else {
+      return unpack_eight(x);
+    }
   }
   // Pieces outside the head dim are written too, as zeros: the products read them.
   POWER_DEVICE void store(int chunk, const Eight& x) const {
     uint16_t* image = image_ + chunk * image_stride_;
-    if (!is_keys_) {
+    if constexpr (!kKeys) {
       *reinterpret_cast<uint4*>(image) = pack_eight(x);
-      return;
-    }
-    float* keys = keys_ + chunk * key_products(kDim, kDegree);
-    POWER_UNROLL
-    for (int e = 0; e < kPieceElements; ++e) keys[e] = x.value[e];
-    if constexpr (kDegree == 2) {  // what rounding loses is a second operand
-      const uint4 rounded = pack_eight(x);
-      const Eight back = unpack_eight(rounded);
-      Eight rest;
+    } else {
+      float* keys = keys_ + chunk * key_products(kDim, kDegree);
       POWER_UNROLL
-      for (int e = 0; e < kPieceElements; ++e) rest.value[e] = x.value[e] - back.value[e];
-      *reinterpret_cast<uint4*>(image + keys_image_) = rounded;
-      *reinterpret_cast<uint4*>(image + keys_image_ + dimension_blocks(kDim) * block_elements(kDim)) = pack_eight(rest);
+      for (int e = 0; e < kPieceElements; ++e) keys[e] = x.value[e];
+      if constexpr (kDegree == 2) {  // what rounding loses is a second operand
+        const uint4 rounded = pack_eight(x);
+        const Eight back = unpack_eight(rounded);
+        Eight rest;
+        POWER_UNROLL
+        for (int e = 0; e < kPieceElements; ++e) rest.value[e] = x.value[e] - back.value[e];
+        *reinterpret_cast<uint4*>(image) = rounded;
+        *reinterpret_cast<uint4*>(image + dimension_blocks(kDim) * block_elements(kDim)) = pack_eight(rest);
+      }
     }
   }
 
  private:
-  bool is_keys_, exists_;
-  int64_t image_stride_, keys_image_;
+  bool exists_;
+  int64_t image_stride_;
   uint16_t* image_;
-  float* keys_;
+  float* keys_ = nullptr;
 };
 
 // What is left at a chunk's end of the state before it.
@@ -156,7 +171,7 @@ POWER_DEVICE float chunk_decay(const AttentionArgs& args, const GateArrays& gate
 
 // Calls step(chunk, decay, what load(chunk) gave) for every chunk, from the first one or from the last one, with the
 // loads of kAhead chunks in flight.
-template <bool kReverse, class Load, class Step>
+template <bool kReverse, int kAhead, class Load, class Step>
 POWER_DEVICE void for_each_chunk(const AttentionArgs& args, const GateArrays& gates, float* decays, const Load& load,
                                  const Step& step) {
   const int thread = threadIdx.x;
@@ -180,50 +195,55 @@ POWER_DEVICE void for_each_chunk(const AttentionArgs& args, const GateArrays& ga
   }
 }
 
+// Blocks of threads whose pieces belong to the key products come before those of the state: they take longest.
 template <int kDim, int kDegree>
-__global__ void __launch_bounds__(kPieceThreads) state_scan_kernel(const __grid_constant__ StateScanArgs scan) {
-  POWER_SHARED_MEMORY(shared);
+inline constexpr int kKeyPieceBlocks = ceil_div(static_cast<int>(key_products(kDim, kDegree)) / kPieceElements,
+                                                kPieceThreads);
+
+template <int kDim, int kDegree, bool kKeys>
+POWER_DEVICE void scan_states(const StateScanArgs& scan, int index, float* decays) {
   const AttentionArgs& args = scan.attention;
   const HeadIndex head(args, blockIdx.x);
-  const int index = static_cast<int>(blockIdx.y) * kPieceThreads + static_cast<int>(threadIdx.x);
-  const bool inside = index < state_pieces(kDim, args.head_dim, kDegree);
-  const Piece<kDim, kDegree> piece(args, inside ? index : 0);
-  const PieceOfChunks<kDim, kDegree> chunks(args, args.states, piece, head.head);
+  const bool inside = index * kPieceElements < (kKeys ? key_products(kDim, kDegree) : INT64_MAX);
+  const Piece<kDim, kDegree, kKeys> piece(args, inside ? index : 0);
+  using Chunks = PieceOfChunks<kDim, kDegree, kKeys>;
+  const Chunks chunks(args, args.states, piece, head.head);
   Eight run{};
   if (inside && piece.exists && scan.outside.in_state != nullptr) {
-    const float* in = piece.is_keys ? scan.outside.in_keys : scan.outside.in_state;
+    const float* in = kKeys ? scan.outside.in_keys : scan.outside.in_state;
     for (int e = 0; e < kPieceElements; ++e) {
       run.value[e] = in[piece.outside(args, head.head, e, false)] * piece.state_factor(e);
     }
   }
-  for_each_chunk<false>(
-      args, head.gates(args), reinterpret_cast<float*>(shared),
-      [&](int chunk) { return inside && (chunk + 1 < args.chunks || args.has_final) ? chunks.load(chunk) : Eight{}; },
-      [&](int chunk, float decay, const Eight& sum) {
+  for_each_chunk<false, kAhead<kKeys>>(
+      args, head.gates(args), decays,
+      [&](int chunk) {
+        return inside && (chunk + 1 < args.chunks || args.has_final) ? chunks.load(chunk) : typename Chunks::Loaded{};
+      },
+      [&](int chunk, float decay, const auto& loaded) {
         if (inside && (chunk > 0 || args.has_initial)) chunks.store(chunk, run);
+        const Eight sum = Chunks::unpack(loaded);
         for (int e = 0; e < kPieceElements; ++e) run.value[e] = fmaf(run.value[e], decay, sum.value[e]);
       });
   if (!inside || !piece.exists || scan.outside.out_state == nullptr) return;
-  float* out = piece.is_keys ? scan.outside.out_keys : scan.outside.out_state;
+  float* out = kKeys ? scan.outside.out_keys : scan.outside.out_state;
   for (int e = 0; e < kPieceElements; ++e) {
     const int64_t at = piece.outside(args, head.head, e, true);
     if (at >= 0) out[at] = run.value[e] / piece.state_factor(e);
   }
 }
 
-template <int kDim, int kDegree>
-__global__ void __launch_bounds__(kPieceThreads) dstate_scan_kernel(const __grid_constant__ StateScanArgs scan) {
-  POWER_SHARED_MEMORY(shared);
+template <int kDim, int kDegree, bool kKeys>
+POWER_DEVICE void scan_dstates(const StateScanArgs& scan, int index, float* decays) {
   const AttentionArgs& args = scan.attention;
   const HeadIndex head(args, blockIdx.x);
-  const int index = static_cast<int>(blockIdx.y) * kPieceThreads + static_cast<int>(threadIdx.x);
-  const bool inside = index < state_pieces(kDim, args.head_dim, kDegree);
-  const Piece<kDim, kDegree> piece(args, inside ? index : 0);
-  const PieceOfChunks<kDim, kDegree> states(args, args.states, piece, head.head);
-  const PieceOfChunks<kDim, kDegree> chunks(args, args.dstates, piece, head.head);
+  const bool inside = index * kPieceElements < (kKeys ? key_products(kDim, kDegree) : INT64_MAX);
+  const Piece<kDim, kDegree, kKeys> piece(args, inside ? index : 0);
+  using Chunks = PieceOfChunks<kDim, kDegree, kKeys>;
+  const Chunks states(args, args.states, piece, head.head), chunks(args, args.dstates, piece, head.head);
   Eight run{};
   if (inside && piece.exists && scan.outside.in_state != nullptr) {
-    const float* in = piece.is_keys ? scan.outside.in_keys : scan.outside.in_state;
+    const float* in = kKeys ? scan.outside.in_keys : scan.outside.in_state;
     for (int e = 0; e < kPieceElements; ++e) {
       run.value[e] = in[piece.outside(args, head.head, e, false)] * piece.dstate_factor();
     }
@@ -231,10 +251,10 @@ __global__ void __launch_bounds__(kPieceThreads) dstate_scan_kernel(const __grid
   const float dot_factor = 1.0f / piece.dstate_factor();
   const auto has_state = [&](int chunk) { return inside && (chunk > 0 || args.has_initial); };
   struct SumAndState {
-    Eight sum{}, state{};
+    typename Chunks::Loaded sum{}, state{};
   };
-  for_each_chunk<true>(
-      args, head.gates(args), reinterpret_cast<float*>(shared),
+  for_each_chunk<true, kAhead<kKeys>>(
+      args, head.gates(args), decays,
       [&](int chunk) {
         SumAndState x;
         if (!has_state(chunk)) return x;
@@ -245,8 +265,9 @@ __global__ void __launch_bounds__(kPieceThreads) dstate_scan_kernel(const __grid
       [&](int chunk, float decay, const SumAndState& x) {
         if (inside && (chunk + 1 < args.chunks || args.has_final)) chunks.store(chunk, run);
         if (args.gated) {
+          const Eight state = Chunks::unpack(x.state);
           float dot = 0.0f;
-          for (int e = 0; e < kPieceElements; ++e) dot = fmaf(x.state.value[e], run.value[e], dot);
+          for (int e = 0; e < kPieceElements; ++e) dot = fmaf(state.value[e], run.value[e], dot);
           dot *= decay * dot_factor;
           for (int mask = 16; mask > 0; mask /= 2) dot += shuffle_xor(dot, mask);
           if (threadIdx.x % 32 == 0) {
@@ -254,10 +275,11 @@ __global__ void __launch_bounds__(kPieceThreads) dstate_scan_kernel(const __grid
             args.state_dot[(int64_t{head.head} * args.chunks + chunk) * args.state_dot_parts + part] = dot;
           }
         }
-        for (int e = 0; e < kPieceElements; ++e) run.value[e] = fmaf(run.value[e], decay, x.sum.value[e]);
+        const Eight sum = Chunks::unpack(x.sum);
+        for (int e = 0; e < kPieceElements; ++e) run.value[e] = fmaf(run.value[e], decay, sum.value[e]);
       });
   if (!inside || !piece.exists || scan.outside.out_state == nullptr) return;
-  float* out = piece.is_keys ? scan.outside.out_keys : scan.outside.out_state;
+  float* out = kKeys ? scan.outside.out_keys : scan.outside.out_state;
   for (int e = 0; e < kPieceElements; ++e) {
     const int64_t at = piece.outside(args, head.head, e, true);
     if (at >= 0) out[at] = run.value[e] / piece.dstate_factor();
@@ -265,7 +287,34 @@ __global__ void __launch_bounds__(kPieceThreads) dstate_scan_kernel(const __grid
 }
 
 template <int kDim, int kDegree>
+__global__ void __launch_bounds__(kPieceThreads) state_scan_kernel(const __grid_constant__ StateScanArgs scan) {
+  POWER_SHARED_MEMORY(shared);
+  float* decays = reinterpret_cast<float*>(shared);
+  constexpr int kKeyBlocks = kKeyPieceBlocks<kDim, kDegree>;
+  const int block = static_cast<int>(blockIdx.y), thread = static_cast<int>(threadIdx.x);
+  if (block < kKeyBlocks) {
+    scan_states<kDim, kDegree, true>(scan, block * kPieceThreads + thread, decays);
+  } else {
+    scan_states<kDim, kDegree, false>(scan, (block - kKeyBlocks) * kPieceThreads + thread, decays);
+  }
+}
+
+template <int kDim, int kDegree>
+__global__ void __launch_bounds__(kPieceThreads) dstate_scan_kernel(const __grid_constant__ StateScanArgs scan) {
+  POWER_SHARED_MEMORY(shared);
+  float* decays = reinterpret_cast<float*>(shared);
+  constexpr int kKeyBlocks = kKeyPieceBlocks<kDim, kDegree>;
+  const int block = static_cast<int>(blockIdx.y), thread = static_cast<int>(threadIdx.x);
+  if (block < kKeyBlocks) {
+    scan_dstates<kDim, kDegree, true>(scan, block * kPieceThreads + thread, decays);
+  } else {
+    scan_dstates<kDim, kDegree, false>(scan, (block - kKeyBlocks) * kPieceThreads + thread, decays);
+  }
+}
+
+template <int kDim, int kDegree>
 dim3 scan_grid(const AttentionArgs& args) {
+  static_assert(block_elements(kDim) / kPieceElements % kPieceThreads == 0);
   return dim3(args.batch * args.kv_heads.divisor, ceil_div(state_pieces(kDim, args.head_dim, kDegree), kPieceThreads));
 }
 

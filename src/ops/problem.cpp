@@ -42,8 +42,8 @@ int64_t usual_chunk(const Problem& p) { return p.head_dim <= 32 ? 512 : p.head_d
 int64_t longest_quadratic(const Problem& p, at::DeviceType device) {
   if (device != at::kCUDA) return 4 * usual_chunk(p);
   // docs/performance.md, fused kernels, forward and backward; a group of query heads shares the state's making.
-  if (p.degree == 1) return 2048;
-  const int64_t one_head = p.head_dim <= 32 ? 2048 : p.head_dim <= 64 ? 5120 : 18432;
+  if (p.degree == 1) return 768;
+  const int64_t one_head = p.head_dim <= 32 ? 1536 : p.head_dim <= 64 ? 3840 : 13312;
   return (one_head + one_head / p.group()) / 2;
 }
 
