@@ -35,7 +35,7 @@ void verify_file(const fs::path& path, const ManifestFile& expected, std::atomic
     done += static_cast<int64_t>(bytes);
   }
   require(hash.hex() == expected.hash, ErrorKind::kData, path.string(), ": its content was changed: XXH3 is ",
-          hash.hex(), ", the manifest says ", expected.hash);
+          hash.hex(), ", the manifest says ", expected.hash, ": use another checkpoint of the run");
   if (is_tensor_file(path.filename().string())) check_safetensors_content(file.view(), path.string());
 }
 

@@ -114,7 +114,8 @@ Manifest read_manifest(const fs::path& folder) {
   for (const auto& [name, file] : manifest.files) {
     const int64_t bytes = plain_file_size(folder / name);
     require(bytes == file.bytes, ErrorKind::kData, (folder / name).string(), ": ", bytes, " bytes, the manifest says ",
-            file.bytes, bytes < file.bytes ? "; it is truncated" : "");
+            file.bytes, bytes < file.bytes ? "; it is truncated" : "; it was changed",
+            ": use another checkpoint of the run");
   }
   return manifest;
 }

@@ -20,6 +20,7 @@ using nlohmann::json;
 constexpr int kSame = 0;
 constexpr int kDifferent = 1;
 constexpr int kInvalid = 3;
+constexpr const char* kNoCheckpoint = ": holds no checkpoint; a run folder has them under ckpt/";
 
 void print_json(const json& value) { std::cout << value.dump(2, ' ', false, json::error_handler_t::replace) << "\n"; }
 
@@ -74,7 +75,7 @@ int run_ls(const Arguments& arguments) {
     print_json(rows);
     return 0;
   }
-  if (all.empty()) log_info(run.string(), ": no checkpoint");
+  if (all.empty()) log_info(run.string(), kNoCheckpoint);
   size_t width = 0;
   for (const Found& found : all) width = std::max(width, found.path.filename().string().size());
   for (const Found& found : all) {
@@ -95,7 +96,7 @@ int run_verify(const Arguments& arguments) {
   bool valid = true;
   for (const std::string& path : arguments.operands()) {
     const std::vector<Found> all = find(path, /*full=*/true);
-    require(!all.empty(), ErrorKind::kData, path, ": holds no checkpoint");
+    require(!all.empty(), ErrorKind::kData, path, kNoCheckpoint);
     for (const Found& found : all) {
       valid = valid && found.problem.empty();
       rows.push_back({{"path", found.path.string()}, {"valid", found.problem.empty()}, {"problem", found.problem}});
@@ -111,7 +112,7 @@ int run_verify(const Arguments& arguments) {
 fs::path newest(const std::string& path) {
   const auto found = checkpoint::resolve(
       path, [](const Found& skipped) { log_warning("skipped ", skipped.path.string(), ": ", skipped.problem); });
-  require(found.has_value(), ErrorKind::kData, path, ": holds no checkpoint");
+  require(found.has_value(), ErrorKind::kData, path, kNoCheckpoint);
   return *found;
 }
 

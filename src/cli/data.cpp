@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kSound = 0;
 constexpr int kInvalid = 3;
+constexpr int64_t kFewTokens = 256;  // of validation data
 
 int run_decode(const Arguments& arguments) {
   require(arguments.operands().empty() && !arguments.has("out"), ErrorKind::kUsage,
@@ -55,10 +56,15 @@ int run_tokenize(const Arguments& arguments) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   int64_t text_bytes = 0;
   for (const data::ManifestEntry& file : manifest.files) {
-    log_info(options.out, "/", file.name, ": ", file.tokens, " tokens, ", file.documents,
-             file.documents == 1 ? " document, " : " documents, ", format_bytes(static_cast<double>(file.text_bytes)),
-             " of text");
+    log_info(options.out, "/", file.name, ": ", file.tokens, file.tokens == 1 ? " token, " : " tokens, ",
+             file.documents, file.documents == 1 ? " document, " : " documents, ",
+             format_bytes(static_cast<double>(file.text_bytes)), " of text");
     text_bytes += file.text_bytes;
+    if (file.split == "val" && file.tokens < kFewTokens) {
+      log_warning(options.out, "/", file.name,
+                  " is too short to judge a model by; hold out more, as --val_fraction=0.1, ",
+                  "or name held-out text with --val");
+    }
   }
   log_info("tokenizer ", manifest.tokenizer, ", ", format_duration(seconds), ", ",
            format_bytes(static_cast<double>(text_bytes) / seconds), "/s");
@@ -103,7 +109,7 @@ Command data_tokenize_command() {
                        .value = "DIR",
                        .help = "folder for train.bin, val.bin and manifest.json",
                        .is_path = true},
-                      tokenizer_option("[gpt2]"),
+                      tokenizer_option("vocabulary: GPT-2's 50257 tokens, or one token a byte [gpt2]"),
                       {.name = "document",
                        .takes = Takes::kOne,
                        .value = "KIND",
@@ -120,7 +126,7 @@ Command data_tokenize_command() {
                        .value = "F",
                        .help = "without --val: part of the documents to hold out; 0: none [0.0005]"},
                       {.name = "seed", .takes = Takes::kOne, .value = "N", .help = "which documents [2357]"},
-                      {.name = "threads", .takes = Takes::kOne, .value = "N", .help = "[every core]"},
+                      {.name = "threads", .takes = Takes::kOne, .value = "N", .help = "cores to use [every one]"},
                       {.name = "decode",
                        .takes = Takes::kOne,
                        .value = "FILE.bin",

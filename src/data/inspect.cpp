@@ -124,7 +124,7 @@ std::string format_reports(const std::vector<FileReport>& reports, bool verified
     bytes += report.file_bytes;
   }
   text += std::to_string(reports.size()) + (reports.size() == 1 ? " file, " : " files, ") + std::to_string(tokens) +
-          " tokens, " + format_bytes(static_cast<double>(bytes));
+          (tokens == 1 ? " token, " : " tokens, ") + format_bytes(static_cast<double>(bytes));
   if (bad > 0) text += ", " + std::to_string(bad) + " invalid";
   return text + "\n";
 }

@@ -124,7 +124,8 @@ void Shard::read_header(int64_t file_bytes) {
     require(read < kTextProof || !looks_like_text({start.data(), static_cast<size_t>(read)}), ErrorKind::kData,
             path_.string(), ": holds text, not tokens; make token files of it with `powertrain data tokenize`");
     require(file_bytes % 2 == 0, ErrorKind::kData, path_.string(), ": odd size of ", file_bytes,
-            " bytes, but raw tokens take two bytes each; the file is truncated or is no token file");
+            " bytes, but raw tokens take two bytes each; the file is truncated (fetch or make it again) or is no token "
+            "file");
     tokens_ = file_bytes / 2;
     return;
   }
@@ -134,7 +135,8 @@ void Shard::read_header(int64_t file_bytes) {
           file_bytes, " of ", kHeaderBytes, " bytes); it is truncated, fetch or make it again");
   const int32_t version = magic16 ? kVersion16 : kVersion32;
   require(header[1] == version, ErrorKind::kData, path_.string(), ": header says version ", header[1],
-          ", this program reads version ", version, " of magic ", header[0]);
+          ", this program reads version ", version, " of magic ", header[0],
+          "; make it again with `powertrain data tokenize`");
   const int64_t held_bytes = file_bytes - kHeaderBytes;
   require(header[2] > 0 && held_bytes == static_cast<int64_t>(header[2]) * token_bytes(), ErrorKind::kData,
           path_.string(), ": header says ", header[2], " tokens, file holds ", held_bytes / token_bytes(),

@@ -15,13 +15,25 @@
 #include "train/setup.h"
 
 namespace power::train {
+namespace {
+
+// The run's validation data; a checkpoint that was copied to another machine has none.
+std::vector<std::string> validation_patterns(const config::RunConfig& config) {
+  try {
+    return split_patterns(config, "val");
+  } catch (const Error& error) {
+    fail(error.kind(), error.what(), ", or name token files with --data FILES");
+  }
+}
+
+}  // namespace
 
 void evaluate_command(const EvalOptions& options) {
   const checkpoint::Reader reader = open_checkpoint(options.checkpoint);
   const config::RunConfig config = load_config(reader);
   const torch::Device device = choose_device(options.device);
   const auto tokenizer = data::make_tokenizer(config.tokenizer);
-  const std::vector<std::string> patterns = options.data.empty() ? split_patterns(config, "val") : options.data;
+  const std::vector<std::string> patterns = options.data.empty() ? validation_patterns(config) : options.data;
   const data::Dataset dataset = open_dataset(config, patterns, *tokenizer);
   model::Gpt model = load_model(reader, config, device);
 

@@ -38,7 +38,7 @@ Evaluation evaluate(model::Gpt& model, const data::Dataset& dataset, const data:
                     const EvaluationOptions& options) {
   const int64_t targets = std::min(dataset.size() - 1, options.max_targets);
   require(targets > 0, ErrorKind::kData, dataset.paths().front().string(), ": ", dataset.size(),
-          " tokens leave nothing to predict; at least 2 are needed");
+          " token leaves nothing to predict; at least 2 are needed");
   const EvalMode eval_mode(model);
   const torch::NoGradGuard no_grad;
 

@@ -27,7 +27,10 @@ void plot_runs(const std::vector<fs::path>& runs, const fs::path& out, const Plo
   bool any = false;
   for (const fs::path& run : runs) {
     const fs::path folder = run.has_filename() ? run : run.parent_path();
-    histories.push_back({folder.filename().string(), read_metrics(folder / "metrics.jsonl")});
+    const fs::path metrics = folder / "metrics.jsonl";
+    require(fs::exists(metrics), ErrorKind::kData, metrics.string(),
+            ": cannot be opened: no such file; name run folders, as `powertrain train` leaves them");
+    histories.push_back({folder.filename().string(), read_metrics(metrics)});
     any = any || !histories.back().history.training.empty() || !histories.back().history.validation.empty();
   }
   require(any, ErrorKind::kData, runs.empty() ? std::string("no run") : (runs.front() / "metrics.jsonl").string(),

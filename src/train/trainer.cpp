@@ -57,6 +57,11 @@ Trainer::Trainer(const config::RunConfig& config)
       started_(Clock::now()) {
   if (!config.disable_eval) {
     val_data_.emplace(open_dataset(config, split_patterns(config, "val"), *tokenizer_));
+    // Now, and not at the first evaluation, when there is a run folder already.
+    require(val_data_->size() >= 2, ErrorKind::kData, val_data_->paths().front().string(), ": the validation data has ",
+            val_data_->size(),
+            " token, of which nothing can be predicted; hold out more text (`powertrain data tokenize ",
+            "--val_fraction`), or train with --disable_eval");
   }
   seed_everything(config.seed, config.deterministic);
   model_ = model::Gpt(gpt_options(config, tokenizer_->vocab_size()));

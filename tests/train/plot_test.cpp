@@ -88,7 +88,7 @@ TEST(Plot, DrawsWhateverThereIs) {
 TEST(Plot, ReadsRunFoldersAndSaysWhatIsMissing) {
   const test::TempFolder folder;
   std::filesystem::create_directory(folder / "run");
-  test::expect_error(ErrorKind::kData, "run/metrics.jsonl: cannot be opened",
+  test::expect_error(ErrorKind::kData, "run/metrics.jsonl: cannot be opened: no such file; name run folders",
                      [&] { plot_runs({folder / "run"}, folder / "loss.svg"); });
   std::ofstream(folder / "run/metrics.jsonl") << "";
   test::expect_error(ErrorKind::kData, "run/metrics.jsonl: holds no loss",

@@ -10,6 +10,7 @@
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "fixtures.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/gpu.h"
 #include "train/run_folder.h"
 #include "train/train.h"
@@ -75,6 +76,18 @@ TEST(Trainer, ResumesBitwiseFromEveryStep) {
       EXPECT_NE(std::find(lines.begin(), lines.end(), line), lines.end()) << line;
     }
   }
+}
+
+TEST(Trainer, ValidationDataOfOneTokenIsRefusedBeforeAnythingIsTouched) {
+  const test::TempFolder folder;
+  config::RunConfig config = tiny_config(folder.path());
+  test::write_raw(folder / "data" / "tiny" / "val.bin", sample_tokens(1));
+  test::expect_error(ErrorKind::kData, "val.bin: the validation data has 1 token, of which nothing can be predicted",
+                     [&] { train(config); });
+  EXPECT_FALSE(std::filesystem::exists(config.out_dir));
+  config.disable_eval = true;
+  config.max_iters = 1;
+  train(config);
 }
 
 TEST(Trainer, MicroStepsOfOneStepEqualOneLargeBatch) {
