@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -35,7 +36,8 @@ std::optional<fs::path> starting_point(const config::RunConfig& config) {
   const fs::path run = config.out_dir;
   if (explicit_path) {
     const auto found = find_checkpoint(config.resume);
-    require(found.has_value(), ErrorKind::kData, config.resume, ": holds no checkpoint");
+    require(found.has_value(), ErrorKind::kData, config.resume,
+            ": holds no checkpoint; a run folder has them under ckpt/");
     const auto newest = fs::exists(run / "ckpt") ? checkpoint::resolve(run) : std::nullopt;
     require(!newest || fs::equivalent(*newest, *found), ErrorKind::kUsage, run.string(), " holds ",
             newest ? newest->filename().string() : "", ", which --resume=", config.resume,
@@ -76,10 +78,12 @@ void write_environment(const fs::path& path, torch::Device device) {
   const std::time_t seconds = std::time(nullptr);
   std::tm utc = {};
   std::strftime(now.data(), now.size(), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&seconds, &utc));
+  const char* spin_count = std::getenv("GOMP_SPINCOUNT");  // of OpenMP's threads: src/cli/openmp_wait.cpp
   const nlohmann::json environment = {{"started", now.data()},
                                       {"host", host.data()},
                                       {"device", device_name(device)},
                                       {"threads", at::get_num_threads()},
+                                      {"spin_count", spin_count == nullptr ? nlohmann::json() : spin_count},
                                       {"powertrain", POWERTRAIN_VERSION},
                                       {"libtorch", POWERTRAIN_LIBTORCH_VERSION},
                                       {"cuda", POWERTRAIN_CUDA_VERSION}};
@@ -107,8 +111,9 @@ void print_summary(const config::RunConfig& config, const Trainer& trainer) {
   const double parameters = static_cast<double>(model::parameter_count(options));
   const double total_tokens = static_cast<double>(config.max_iters * trainer.tokens_per_step());
   const double flops = total_tokens * model::training_flops_per_token(options, config.block_size);
-  log_info("model      ", format_amount(parameters, "parameters"), ": ", options.n_layer, " layers x ", options.n_embd,
-           ", ", options.n_head * options.qhead_ratio, " query and ", options.n_head, " key/value heads of ",
+  log_info("model      ", format_amount(parameters, "parameters"), ": ", options.n_layer,
+           options.n_layer == 1 ? " layer x " : " layers x ", options.n_embd, ", ",
+           options.n_head * options.qhead_ratio, " query and ", options.n_head, " key/value heads of ",
            options.head_size);
   log_info("attention  ", attention_text(options));
   log_info("data       ", config.dataset, ", ",

@@ -190,6 +190,63 @@ TEST(Program, DoctorReportsThisMachine) {
   EXPECT_PRED2(contains, text.out, POWERTRAIN_LIBTORCH_VERSION);
 }
 
+// One step of a small model, in the folder's "run".
+Words tiny_train(const test::TempFolder& folder, const Words& more) {
+  Words words = {"train",
+                 "--config=" + (test::source_dir() / "configs/tiny_cpu.yaml").string(),
+                 "--n_layer=1",
+                 "--n_embd=16",
+                 "--n_head=1",
+                 "--head_size=8",
+                 "--batch_size=1",
+                 "--block_size=16",
+                 "--disable_eval",
+                 "--max_iters=1",
+                 "--out_dir=" + (folder / "run").string()};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+// A checkpoint copied away from its run, to a machine that has not the run's data.
+TEST(Program, ACheckpointAloneIsEnough) {
+  const test::TempFolder folder;
+  const fs::path data = folder / "data/letters";
+  std::ofstream(folder / "text.txt") << std::string(3000, 'a') + std::string(3000, 'b');
+  const ProgramResult tokens = run_program(
+      {"data", "tokenize", folder / "text.txt", "--tokenizer", "bytes", "--out", data, "--val_fraction", "0.01"});
+  EXPECT_EQ(tokens.exit_code, 0) << tokens.err;
+  EXPECT_PRED2(contains, tokens.err, "val.bin is too short to judge a model by; hold out more");
+  ASSERT_EQ(
+      run_program(tiny_train(folder, {"--dataset=letters", "--data_root=" + (folder / "data").string()})).exit_code, 0);
+  const fs::path copy = folder / "copy";
+  fs::rename(folder / "run/ckpt/step-00000001", copy);
+  fs::rename(data, folder / "letters");
+  fs::remove_all(folder / "run");
+  const ProgramResult result =
+      run_program({"eval", "--checkpoint", copy, "--data", folder / "letters/val.bin", "--max_tokens", "50"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_PRED2(contains, result.out, "50 tokens, 50 bytes");
+  expect_failure({"eval", "--checkpoint", copy}, 3, "or name token files with --data FILES");
+  const ProgramResult text = run_program({"generate", "--checkpoint", copy, "--prompt", "a", "--max_new_tokens", "2"});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_EQ(text.out.rfind("a", 0), 0u) << "the text and nothing else: " << text.out;
+}
+
+TEST(Program, OpenMpThreadsSpinBrieflyUnlessToldOtherwise) {
+  const test::TempFolder folder;
+  const auto spin_count = [&](const std::map<std::string, std::string>& environment) {
+    const ProgramResult result =
+        run_program(tiny_train(folder, {"--overwrite=True", "--data_root=" + (test::source_dir() / "data").string()}),
+                    {.environment = environment});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return nlohmann::json::parse(read_file(folder / "run/env.json")).at("spin_count");
+  };
+  EXPECT_EQ(spin_count({{"OMP_NUM_THREADS", "2"}}), "1000");
+  EXPECT_EQ(spin_count({{"OMP_NUM_THREADS", "2"}, {"GOMP_SPINCOUNT", "5"}}), "5");
+  EXPECT_EQ(spin_count({{"OMP_NUM_THREADS", "2"}, {"OMP_WAIT_POLICY", "passive"}}), nullptr);
+  EXPECT_EQ(spin_count({{"OMP_NUM_THREADS", "1"}}), nullptr);
+}
+
 TEST(Program, TheReferenceIsWhatDocsHolds) {
   const ProgramResult result = run_program({"train", "--print-reference"});
   EXPECT_EQ(result.out, read_file(test::source_dir() / "docs" / "configuration.md"))

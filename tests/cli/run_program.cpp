@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -37,7 +38,9 @@ std::vector<std::string> environment_of(const ProgramOptions& options) {
   std::vector<std::string> all;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string variable = *entry;
-    if (variable.rfind("POWERTRAIN_", 0) != 0) all.push_back(variable);
+    const bool replaced = std::any_of(options.environment.begin(), options.environment.end(),
+                                      [&](const auto& given) { return variable.rfind(given.first + "=", 0) == 0; });
+    if (!replaced && variable.rfind("POWERTRAIN_", 0) != 0) all.push_back(variable);
   }
   for (const auto& [name, value] : options.environment) all.push_back(name + "=" + value);
   return all;
