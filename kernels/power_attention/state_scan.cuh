@@ -8,7 +8,7 @@
 #include "kernels/power_attention/supported.h"
 
 // The recurrence over chunks, element by element, in float32. A thread owns 8 neighbouring elements of an image (one
-// 16-byte piece) through all chunks; the blocks of the key products come after those of the state.
+// 16-byte piece) through all chunks.
 namespace power::kernels {
 
 // Chunks whose loads are in flight together.
@@ -23,14 +23,17 @@ struct StateScanArgs {
 // Where a piece stands in the state or (kKeys) the key products, and how it is weighted.
 template <int kDim, int kDegree, bool kKeys>
 struct Piece {
-  bool exists = false;
+  bool inside;            // whether there is such a piece; those outside the head dim are kept as zeros
+  bool exists = false;    // whether it is inside the head dim
   int64_t element;        // in the image (state) or in the key products
   int column = 0;         // first column of the state, or of the key products' matrix
   int low = 0, high = 0;  // dimensions of the state's row, or `low` the row of the key products
   bool diagonal = false;  // both dimensions in one block of 8: both orders of the product are stored
 
-  POWER_DEVICE Piece(const AttentionArgs& args, int index) : element(int64_t{index} * kPieceElements) {
-    if (kKeys && element >= key_products(kDim, kDegree)) return;
+  POWER_DEVICE Piece(const AttentionArgs& args, int index)
+      : inside(!kKeys || int64_t{index} * kPieceElements < key_products(kDim, kDegree)),
+        element(int64_t{index} * kPieceElements) {
+    if (!inside) return;
     if (kKeys && kDegree == 1) {
       low = high = static_cast<int>(element);
       exists = low < args.head_dim;
@@ -80,6 +83,10 @@ struct Piece {
     return diagonal && low != high ? 0.5f : 1.0f;
   }
   POWER_DEVICE float dstate_factor() const { return kDegree == 2 && !kKeys && !diagonal ? 2.0f : 1.0f; }
+  template <bool kGradient>
+  POWER_DEVICE float factor(int e) const {
+    return kGradient ? dstate_factor() : state_factor(e);
+  }
 };
 
 struct Eight {
@@ -200,56 +207,60 @@ template <int kDim, int kDegree>
 inline constexpr int kKeyPieceBlocks = ceil_div(static_cast<int>(key_products(kDim, kDegree)) / kPieceElements,
                                                 kPieceThreads);
 
+// A piece of the public state (kGradient: of its gradient) that comes in; zeros where there is none.
+template <bool kGradient, int kDim, int kDegree, bool kKeys>
+POWER_DEVICE Eight read_outside(const StateScanArgs& scan, const Piece<kDim, kDegree, kKeys>& piece, int head) {
+  Eight x{};
+  const float* in = kKeys ? scan.outside.in_keys : scan.outside.in_state;
+  if (!piece.exists || in == nullptr) return x;
+  for (int e = 0; e < kPieceElements; ++e) {
+    x.value[e] = in[piece.outside(scan.attention, head, e, false)] * piece.template factor<kGradient>(e);
+  }
+  return x;
+}
+
+// Writes the one that goes out, where it is asked for.
+template <bool kGradient, int kDim, int kDegree, bool kKeys>
+POWER_DEVICE void write_outside(const StateScanArgs& scan, const Piece<kDim, kDegree, kKeys>& piece, int head,
+                                const Eight& x) {
+  float* out = kKeys ? scan.outside.out_keys : scan.outside.out_state;
+  if (!piece.exists || out == nullptr) return;
+  for (int e = 0; e < kPieceElements; ++e) {
+    const int64_t at = piece.outside(scan.attention, head, e, true);
+    if (at >= 0) out[at] = x.value[e] / piece.template factor<kGradient>(e);
+  }
+}
+
 template <int kDim, int kDegree, bool kKeys>
 POWER_DEVICE void scan_states(const StateScanArgs& scan, int index, float* decays) {
   const AttentionArgs& args = scan.attention;
   const HeadIndex head(args, blockIdx.x);
-  const bool inside = index * kPieceElements < (kKeys ? key_products(kDim, kDegree) : INT64_MAX);
-  const Piece<kDim, kDegree, kKeys> piece(args, inside ? index : 0);
+  const Piece<kDim, kDegree, kKeys> piece(args, index);
   using Chunks = PieceOfChunks<kDim, kDegree, kKeys>;
   const Chunks chunks(args, args.states, piece, head.head);
-  Eight run{};
-  if (inside && piece.exists && scan.outside.in_state != nullptr) {
-    const float* in = kKeys ? scan.outside.in_keys : scan.outside.in_state;
-    for (int e = 0; e < kPieceElements; ++e) {
-      run.value[e] = in[piece.outside(args, head.head, e, false)] * piece.state_factor(e);
-    }
-  }
+  Eight run = read_outside<false>(scan, piece, head.head);
   for_each_chunk<false, kAhead<kKeys>>(
       args, head.gates(args), decays,
       [&](int chunk) {
-        return inside && (chunk + 1 < args.chunks || args.has_final) ? chunks.load(chunk) : typename Chunks::Loaded{};
+        return chunk + 1 < args.chunks || args.has_final ? chunks.load(chunk) : typename Chunks::Loaded{};
       },
       [&](int chunk, float decay, const auto& loaded) {
-        if (inside && (chunk > 0 || args.has_initial)) chunks.store(chunk, run);
+        if (piece.inside && (chunk > 0 || args.has_initial)) chunks.store(chunk, run);
         const Eight sum = Chunks::unpack(loaded);
         for (int e = 0; e < kPieceElements; ++e) run.value[e] = fmaf(run.value[e], decay, sum.value[e]);
       });
-  if (!inside || !piece.exists || scan.outside.out_state == nullptr) return;
-  float* out = kKeys ? scan.outside.out_keys : scan.outside.out_state;
-  for (int e = 0; e < kPieceElements; ++e) {
-    const int64_t at = piece.outside(args, head.head, e, true);
-    if (at >= 0) out[at] = run.value[e] / piece.state_factor(e);
-  }
+  write_outside<false>(scan, piece, head.head, run);
 }
 
 template <int kDim, int kDegree, bool kKeys>
 POWER_DEVICE void scan_dstates(const StateScanArgs& scan, int index, float* decays) {
   const AttentionArgs& args = scan.attention;
   const HeadIndex head(args, blockIdx.x);
-  const bool inside = index * kPieceElements < (kKeys ? key_products(kDim, kDegree) : INT64_MAX);
-  const Piece<kDim, kDegree, kKeys> piece(args, inside ? index : 0);
+  const Piece<kDim, kDegree, kKeys> piece(args, index);
   using Chunks = PieceOfChunks<kDim, kDegree, kKeys>;
   const Chunks states(args, args.states, piece, head.head), chunks(args, args.dstates, piece, head.head);
-  Eight run{};
-  if (inside && piece.exists && scan.outside.in_state != nullptr) {
-    const float* in = kKeys ? scan.outside.in_keys : scan.outside.in_state;
-    for (int e = 0; e < kPieceElements; ++e) {
-      run.value[e] = in[piece.outside(args, head.head, e, false)] * piece.dstate_factor();
-    }
-  }
+  Eight run = read_outside<true>(scan, piece, head.head);
   const float dot_factor = 1.0f / piece.dstate_factor();
-  const auto has_state = [&](int chunk) { return inside && (chunk > 0 || args.has_initial); };
   struct SumAndState {
     typename Chunks::Loaded sum{}, state{};
   };
@@ -257,13 +268,13 @@ POWER_DEVICE void scan_dstates(const StateScanArgs& scan, int index, float* deca
       args, head.gates(args), decays,
       [&](int chunk) {
         SumAndState x;
-        if (!has_state(chunk)) return x;
+        if (chunk == 0 && !args.has_initial) return x;  // no state before it
         if (chunk >= args.first_query_chunk) x.sum = chunks.load(chunk);
         if (args.gated) x.state = states.load(chunk);
         return x;
       },
       [&](int chunk, float decay, const SumAndState& x) {
-        if (inside && (chunk + 1 < args.chunks || args.has_final)) chunks.store(chunk, run);
+        if (piece.inside && (chunk + 1 < args.chunks || args.has_final)) chunks.store(chunk, run);
         if (args.gated) {
           const Eight state = Chunks::unpack(x.state);
           float dot = 0.0f;
@@ -278,12 +289,7 @@ POWER_DEVICE void scan_dstates(const StateScanArgs& scan, int index, float* deca
         const Eight sum = Chunks::unpack(x.sum);
         for (int e = 0; e < kPieceElements; ++e) run.value[e] = fmaf(run.value[e], decay, sum.value[e]);
       });
-  if (!inside || !piece.exists || scan.outside.out_state == nullptr) return;
-  float* out = kKeys ? scan.outside.out_keys : scan.outside.out_state;
-  for (int e = 0; e < kPieceElements; ++e) {
-    const int64_t at = piece.outside(args, head.head, e, true);
-    if (at >= 0) out[at] = run.value[e] / piece.dstate_factor();
-  }
+  write_outside<true>(scan, piece, head.head, run);
 }
 
 template <int kDim, int kDegree>
