@@ -1,10 +1,9 @@
 #include <algorithm>
-#include <cmath>
 #include <sstream>
-#include <stdexcept>
 #include <string>
 
 #include "kernels/power_attention/bwd.h"
+#include "kernels/power_attention/call.h"
 #include "kernels/power_attention/chunk_sums.h"
 #include "kernels/power_attention/fwd.h"
 #include "kernels/power_attention/power_attention.h"
@@ -12,6 +11,7 @@
 #include "kernels/power_attention/state_scan.h"
 #include "kernels/power_attention/state_shape.h"
 #include "kernels/power_attention/supported.h"
+#include "kernels/power_attention_float32/dispatch.h"
 
 namespace power::kernels {
 namespace {
@@ -76,36 +76,6 @@ bool any_degree(const AttentionShape& shape) {
   return kernels != nullptr && kernels->degree == kAnyDegree;
 }
 
-int64_t heads_of(const AttentionShape& shape) { return int64_t{shape.batch} * shape.kv_heads; }
-int64_t rows_of(const AttentionShape& shape) { return int64_t{shape.query_len} * shape.group; }
-int chunk_of(const AttentionShape& shape) { return shape.chunk > 0 ? shape.chunk : std::max(shape.key_len, 1); }
-int chunks_of(const AttentionShape& shape) { return std::max(ceil_div(shape.key_len, chunk_of(shape)), 1); }
-int64_t padded(int64_t n) { return round_up<int64_t>(n, kGateTile); }
-
-// Hands out 256-byte aligned pieces of a workspace; with a null base it only measures.
-class Workspace {
- public:
-  explicit Workspace(void* base) : base_(static_cast<char*>(base)) {}
-  template <class T>
-  T* take(int64_t count) {
-    T* piece = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += round_up<size_t>(count * sizeof(T), 256);
-    return piece;
-  }
-  size_t used() const { return used_; }
-
- private:
-  char* base_;
-  size_t used_ = 0;
-};
-
-void take_gates(AttentionArgs& args, Workspace& workspace, const AttentionShape& shape, bool gated) {
-  if (!gated) return;
-  const int64_t count = heads_of(shape) * padded(shape.key_len);
-  args.gates = {workspace.take<FloatPair>(count), workspace.take<int>(count), workspace.take<float>(count)};
-  args.gate_totals = workspace.take<GateTotal>(heads_of(shape) * ceil_div<int64_t>(padded(shape.key_len), kScanSpan));
-}
-
 int64_t image_elements(const AttentionShape& shape, int dim) {
   return heads_of(shape) * chunks_of(shape) * image_blocks(dim, shape.head_dim, shape.degree) * block_elements(dim);
 }
@@ -119,10 +89,6 @@ void take_states(StateArrays& states, Workspace& workspace, const AttentionShape
   if (kernels == nullptr) return;  // refused later, with the reason
   states.images = workspace.take<uint16_t>(image_elements(shape, kernels->head_dim));
   states.keys = workspace.take<float>(key_elements(shape, kernels->head_dim));
-}
-
-bool reads_states(const AttentionShape& shape, const State& initial) {
-  return chunks_of(shape) > 1 || initial.state != nullptr;
 }
 
 void take_forward(AttentionArgs& args, Workspace& workspace, const ForwardParams& params) {
@@ -141,13 +107,7 @@ void take_backward(AttentionArgs& args, Workspace& workspace, const BackwardPara
   const AttentionShape& shape = params.shape;
   const bool gated = params.log_g.data != nullptr;
   take_gates(args, workspace, shape, gated);
-  const int64_t rows = heads_of(shape) * padded(rows_of(shape));
-  args.row_weight = workspace.take<float>(rows);
-  args.delta = workspace.take<float>(rows);
-  if (gated) {
-    args.row_dot = workspace.take<float>(heads_of(shape) * rows_of(shape));
-    args.key_dot = workspace.take<float>(heads_of(shape) * shape.key_len);
-  }
+  take_row_sums(args, workspace, shape, gated);
   if (shape.normalize == Normalize::kLayer) {
     args.dy_rows = workspace.take<uint16_t>(heads_of(shape) * rows_of(shape) * shape.head_dim);
   }
@@ -167,10 +127,6 @@ void take_backward(AttentionArgs& args, Workspace& workspace, const BackwardPara
   args.key_state_dot = workspace.take<float>(heads_of(shape) * shape.key_len);
 }
 
-void require(bool condition, const std::string& message) {
-  if (!condition) throw std::invalid_argument("power_attention kernels: " + message);
-}
-
 StridedView strided(const TensorView& view, const char* name) {
   const bool aligned = reinterpret_cast<uintptr_t>(view.data) % 16 == 0 && view.batch % 8 == 0 && view.token % 8 == 0 &&
                        view.head % 8 == 0;
@@ -184,30 +140,10 @@ StridedView strided(const TensorView& view, const char* name) {
 
 AttentionArgs common_args(const AttentionShape& shape, const GateView& log_g) {
   if (const char* reason = unsupported_reason(shape)) require(false, reason);
-  AttentionArgs args{};
-  args.group = FastDivisor(shape.group);
-  args.kv_heads = FastDivisor(shape.kv_heads);
-  args.batch = shape.batch;
-  args.rows = static_cast<int>(rows_of(shape));
-  args.padded_rows = static_cast<int>(padded(args.rows));
-  args.keys = shape.key_len;
-  args.padded_keys = static_cast<int>(padded(args.keys));
-  args.first_key = shape.key_len - shape.query_len;
-  args.head_dim = shape.head_dim;
-  args.degree = shape.degree;
-  args.chunk = chunk_of(shape);
-  args.chunks = chunks_of(shape);
-  args.first_query_chunk = args.first_key / args.chunk;
+  AttentionArgs args = shape_args(shape, log_g);
   if (const CompiledStateKernels* kernels = find_state_kernels(shape)) {
     args.state_tiles = state_tiles(kernels->head_dim, shape.head_dim, shape.degree);
   }
-  args.scale_power = static_cast<float>(std::pow(shape.scale, shape.degree));
-  args.normalize = shape.normalize;
-  args.gated = log_g.data != nullptr;
-  args.log_g = log_g.data;
-  args.log_g_batch = log_g.batch;
-  args.log_g_token = log_g.token;
-  args.log_g_head = log_g.head;
   return args;
 }
 
@@ -217,55 +153,56 @@ void set_row_stats(AttentionArgs& args, const AttentionShape& shape, float* row_
   args.row_scale = any_degree(shape) ? row_stats + heads_of(shape) * rows_of(shape) : nullptr;
 }
 
-bool empty(const AttentionShape& shape) { return heads_of(shape) * rows_of(shape) == 0; }
-
 }  // namespace
 
+std::string shape_problem(const AttentionShape& shape, int row_tile, int key_tile) {
+  std::ostringstream out;
+  const int64_t row_tiles = ceil_div<int64_t>(int64_t{chunk_of(shape)} * shape.group, row_tile);
+  const int64_t key_tiles = ceil_div<int64_t>(chunk_of(shape), key_tile);
+  if (shape.batch < 0 || shape.kv_heads < 1 || shape.group < 1) {
+    out << "no heads or a negative batch size";
+  } else if (shape.query_len < 0 || shape.query_len > shape.key_len) {
+    out << "query_len=" << shape.query_len << " must lie in 0..key_len=" << shape.key_len;
+  } else if (shape.head_dim < 8 || shape.head_dim > kMaxHeadDim || shape.head_dim % 8 != 0) {
+    out << "no kernel for head_dim=" << shape.head_dim << ", it must be a multiple of 8 up to " << kMaxHeadDim;
+  } else if (shape.degree < 1 || shape.degree > kMaxDegree) {
+    out << "no kernel for degree=" << shape.degree << ", it must lie in 1.." << kMaxDegree;
+  } else if (!(std::abs(shape.scale) > 0.0) || !std::isfinite(shape.scale)) {
+    out << "scale must be finite and not 0";
+  } else if (rows_of(shape) > (int64_t{1} << 30) || int64_t{shape.key_len} > (int64_t{1} << 30)) {
+    out << "more than 2^30 query rows of a kv head, or keys";
+  } else if (shape.chunk < 0 || shape.chunk % kGateTile != 0) {
+    out << "chunk=" << shape.chunk << " must be a multiple of " << kGateTile << " or 0";
+  } else if (chunks_of(shape) * std::max(row_tiles, key_tiles) > 65535) {
+    // Tiles are counted in the grid's y dimension, which ends there.
+    out << "key_len=" << shape.key_len << " in chunks of " << chunk_of(shape) << " with group=" << shape.group
+        << " makes more than 65535 tiles";
+  }
+  return out.str();
+}
+
 const char* unsupported_reason(const AttentionShape& shape) {
+  if (shape.dtype == DataType::kFloat32) return float32::unsupported_reason(shape);
   static thread_local std::string reason;
-  const auto say = [&](const auto&... parts) {
-    std::ostringstream out;
-    (out << ... << parts);
-    out << "; compiled: bf16, (head dim, degree; 0 = any)";
-    for (const CompiledKernels& kernels : kCompiled) out << " (" << kernels.head_dim << "," << kernels.degree << ")";
-    reason = out.str();
-    return reason.c_str();
-  };
-  if (shape.batch < 0 || shape.kv_heads < 1 || shape.group < 1) return say("no heads or a negative batch size");
-  if (shape.query_len < 0 || shape.query_len > shape.key_len) {
-    return say("query_len=", shape.query_len, " must lie in 0..key_len=", shape.key_len);
+  reason = shape_problem(shape, 128, 64);
+  if (reason.empty() && chunks_of(shape) > 1 && find_state_kernels(shape) == nullptr) {
+    reason = "no chunked kernel for degree=" + std::to_string(shape.degree) + ", it must be 1 or 2";
   }
-  if (shape.head_dim < 8 || shape.head_dim > kMaxHeadDim || shape.head_dim % 8 != 0) {
-    return say("no kernel for head_dim=", shape.head_dim, ", it must be a multiple of 8 up to ", kMaxHeadDim);
-  }
-  if (shape.degree < 1 || shape.degree > kMaxDegree) {
-    return say("no kernel for degree=", shape.degree, ", it must lie in 1..", kMaxDegree);
-  }
-  if (!(std::abs(shape.scale) > 0.0) || !std::isfinite(shape.scale)) return say("scale must be finite and not 0");
-  if (rows_of(shape) > (int64_t{1} << 30) || int64_t{shape.key_len} > (int64_t{1} << 30)) {
-    return say("more than 2^30 query rows of a kv head, or keys");
-  }
-  if (shape.chunk < 0 || shape.chunk % kGateTile != 0) {
-    return say("chunk=", shape.chunk, " must be a multiple of ", kGateTile, " or 0");
-  }
-  if (chunks_of(shape) > 1 && find_state_kernels(shape) == nullptr) {
-    return say("no chunked kernel for degree=", shape.degree, ", it must be 1 or 2");
-  }
-  // Tiles of 128 query rows or 64 keys are counted in the grid's y dimension, which ends at 65535.
-  const int64_t row_tiles = ceil_div<int64_t>(int64_t{chunk_of(shape)} * shape.group, 128);
-  const int64_t key_tiles = ceil_div<int64_t>(chunk_of(shape), 64);
-  if (chunks_of(shape) * std::max(row_tiles, key_tiles) > 65535) {
-    return say("key_len=", shape.key_len, " in chunks of ", chunk_of(shape), " with group=", shape.group,
-               " makes more than 65535 tiles");
-  }
-  return nullptr;
+  if (reason.empty()) return nullptr;
+  std::ostringstream out;
+  out << reason << "; compiled: bf16, (head dim, degree; 0 = any)";
+  for (const CompiledKernels& kernels : kCompiled) out << " (" << kernels.head_dim << "," << kernels.degree << ")";
+  reason = out.str();
+  return reason.c_str();
 }
 
 size_t row_stats_floats(const AttentionShape& shape) {
+  if (shape.dtype == DataType::kFloat32) return float32::row_stats_floats(shape);
   return heads_of(shape) * rows_of(shape) * (any_degree(shape) ? 2 : 1);
 }
 
 size_t saved_states_bytes(const AttentionShape& shape, bool has_initial) {
+  if (shape.dtype == DataType::kFloat32) return float32::saved_states_bytes(shape, has_initial);
   if (chunks_of(shape) == 1 && !has_initial) return 0;
   Workspace workspace(nullptr);
   StateArrays states;
@@ -274,6 +211,7 @@ size_t saved_states_bytes(const AttentionShape& shape, bool has_initial) {
 }
 
 size_t forward_workspace_bytes(const ForwardParams& params) {
+  if (params.shape.dtype == DataType::kFloat32) return float32::forward_workspace_bytes(params);
   AttentionArgs args{};
   Workspace workspace(nullptr);
   take_forward(args, workspace, params);
@@ -281,6 +219,7 @@ size_t forward_workspace_bytes(const ForwardParams& params) {
 }
 
 size_t backward_workspace_bytes(const BackwardParams& params) {
+  if (params.shape.dtype == DataType::kFloat32) return float32::backward_workspace_bytes(params);
   AttentionArgs args{};
   Workspace workspace(nullptr);
   take_backward(args, workspace, params);
@@ -308,6 +247,7 @@ void make_states(AttentionArgs args, const AttentionShape& shape, const State& i
 }  // namespace
 
 void power_attention_forward(const ForwardParams& params) {
+  if (params.shape.dtype == DataType::kFloat32) return float32::forward(params);
   AttentionArgs args = common_args(params.shape, params.log_g);
   if (empty(params.shape)) return;
   check_state(params.shape, params.initial, "initial");
@@ -330,6 +270,8 @@ void power_attention_forward(const ForwardParams& params) {
 }
 
 void power_attention_backward(const BackwardParams& params) {
+  if (params.shape.dtype == DataType::kFloat32) return float32::backward(params);
+  require(params.dl == nullptr, "dl, the gradient of l, needs float32");
   AttentionArgs args = common_args(params.shape, params.log_g);
   require(!empty(params.shape), "the backward pass needs at least one query; zero the gradients instead");
   check_state(params.shape, params.initial, "initial");
@@ -344,11 +286,7 @@ void power_attention_backward(const BackwardParams& params) {
   args.dq = strided(params.dq, "dq");
   args.dk = strided(params.dk, "dk");
   args.dv = strided(params.dv, "dv");
-  require(!args.gated || params.dlog_g != nullptr, "dlog_g is null though there are gates");
-  args.dlog_g = params.dlog_g;
-  args.dlog_g_batch = params.dlog_g_batch;
-  args.dlog_g_token = params.dlog_g_token;
-  args.dlog_g_head = params.dlog_g_head;
+  set_gate_gradient(args, params);
   args.has_initial = params.initial.state != nullptr;
   args.has_final = params.dfinal.state != nullptr;
   set_row_stats(args, params.shape, const_cast<float*>(params.row_stats));

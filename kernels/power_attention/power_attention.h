@@ -8,11 +8,11 @@
 // compiled.
 namespace power::kernels {
 
-enum class DataType { kBFloat16 };
+enum class DataType { kBFloat16, kFloat32 };
 enum class Normalize { kSum, kLayer, kNone };
 
-// (batch, token, head, element); strides in elements, elements contiguous. Data and strides must be multiples of 16
-// bytes.
+// (batch, token, head, element), of the shape's dtype; strides in elements, elements contiguous. Data and strides must
+// be multiples of 16 bytes.
 struct TensorView {
   const void* data = nullptr;
   int64_t batch = 0, token = 0, head = 0;
@@ -34,7 +34,8 @@ struct AttentionShape {
 };
 
 // A state and its key sum, or their gradients: layout sym-lex/1 (docs/operator.md), float32, contiguous (batch, kv
-// head, F, element) and (batch, kv head, F). Both null where there is none. Degrees 1 and 2.
+// head, F, element) and (batch, kv head, F). Both null where there is none. Degrees 1 and 2; float32 also 3 and 4 up to
+// head dim 32.
 struct State {
   float* state = nullptr;
   float* key_sum = nullptr;
@@ -71,6 +72,8 @@ struct BackwardParams {
   TensorView y, dy;
   State dfinal;  // gradient of the final state
   const float* row_stats = nullptr;
+  // Gradient of l, and l as the forward pass wrote it; null: l has no gradient. float32, kSum and kNone.
+  const float *dl = nullptr, *l = nullptr;
   TensorView dq, dk, dv;    // written
   State dinitial;           // written where not null
   float* dlog_g = nullptr;  // written where log_g is given; strides as below

@@ -177,7 +177,8 @@ class HeadReference {
       for (int e = 0; e < D; ++e) dn[e] = dy[e] - mean - y[e] * delta / D;
     }
     for (double& x : dn) x *= inverse;
-    const double dl = s_.normalize == Normalize::kSum ? -delta * inverse : 0.0;
+    double dl = s_.normalize == Normalize::kSum ? -delta * inverse : 0.0;
+    if (!in_.dl.empty()) dl += in_.dl[((int64_t{batch_} * s_.kv_heads + head_) * s_.query_len + i) * s_.group + r];
     double* dq = &out_.dq[query_at(i, r)];
     for (int j = 0; j <= last; ++j) {
       const double power = int_power(sigma[j], s_.degree - 1) * decay[j], w = power * sigma[j];

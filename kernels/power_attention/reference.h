@@ -15,6 +15,7 @@ struct ReferenceInputs {
   std::vector<double> initial_state, initial_key_sum;  // (B,H,F,D), (B,H,F), or empty
   std::vector<double> dfinal_state, dfinal_key_sum;    // where want_final and the backward pass are asked for
   bool want_final = false;
+  std::vector<double> dl;  // gradient of l, (B,H,TQ,R), or empty
 };
 
 struct ReferenceOutputs {

@@ -100,6 +100,7 @@ std::vector<double> make_gates(const AttentionCase& c, std::mt19937& random) {
 class CaseRun {
  public:
   CaseRun(Device& device, const AttentionCase& c) : device_(device), c_(c) {
+    shape_.dtype = c.dtype;
     shape_.batch = c.batch;
     shape_.query_len = c.query_len;
     shape_.key_len = c.key_len;
@@ -115,7 +116,10 @@ class CaseRun {
     inputs_.shape = shape_;
     const auto fill = [&](std::vector<double>& x, size_t count, double size) {
       x.resize(count);
-      for (double& v : x) v = from_bf16(to_bf16(static_cast<float>(size * normal(random))));
+      for (double& v : x) {
+        const float value = static_cast<float>(size * normal(random));
+        v = wide() ? value : from_bf16(to_bf16(value));
+      }
     };
     const double size = 1 / std::sqrt(double(c.head_dim));
     fill(inputs_.q, query_elements(), size * c.magnitude);
@@ -123,6 +127,10 @@ class CaseRun {
     fill(inputs_.v, key_elements(), size);
     fill(inputs_.dy, query_elements(), 1.0);
     inputs_.log_g = make_gates(c, random);
+    if (c.dl) {
+      inputs_.dl.resize(query_elements() / c.head_dim);
+      for (double& x : inputs_.dl) x = static_cast<float>(normal(random));
+    }
     if (c.initial) add_earlier_keys(random, size);
     inputs_.want_final = c.final;
     if (c.final) {  // of a size at which keys weigh as much through the state as through y
@@ -155,24 +163,26 @@ class CaseRun {
     // `layer` of a high degree: a few weights decide, dY' is nearly orthogonal to their values, its rounding is not.
     const bool layer = c_.normalize == Normalize::kLayer;
     const double loose = layer && c_.degree > 2 ? 2.0 : 1.0;
-    check("y", reference.y, bf16_values(*y_), c_.query_len, query_heads, c_.head_dim, 0.0058);
-    check("dq", reference.dq, bf16_values(*dq_), c_.query_len, query_heads, c_.head_dim, 0.008 * loose);
-    check("dk", reference.dk, bf16_values(*dk_), c_.key_len, c_.kv_heads, c_.head_dim, 0.008 * loose);
-    check("dv", reference.dv, bf16_values(*dv_), c_.key_len, c_.kv_heads, c_.head_dim, 0.008 * loose);
+    const double forward = wide() ? 2e-6 : 0.0058, backward = wide() ? 2e-5 : 0.008 * loose;
+    const double gates = wide() ? 2e-5 : layer ? 0.024 : 0.012;
+    check("y", reference.y, values_of(*y_), c_.query_len, query_heads, c_.head_dim, forward);
+    check("dq", reference.dq, values_of(*dq_), c_.query_len, query_heads, c_.head_dim, backward);
+    check("dk", reference.dk, values_of(*dk_), c_.key_len, c_.kv_heads, c_.head_dim, backward);
+    check("dv", reference.dv, values_of(*dv_), c_.key_len, c_.kv_heads, c_.head_dim, backward);
     if (c_.gates != Gates::kNone) {
-      check("dlog_g", reference.dlog_g, float_values(*dlog_g_), c_.key_len, c_.kv_heads, 1, layer ? 0.024 : 0.012);
+      check("dlog_g", reference.dlog_g, float_values(*dlog_g_), c_.key_len, c_.kv_heads, 1, gates);
     }
     const int heads = c_.kv_heads, features = static_cast<int>(state_features());
     if (c_.final) {
       check("final_state", reference.final_state, float_values(*final_state_), heads, 1, features * c_.head_dim,
-            0.0058);
-      check("final_key_sum", reference.final_key_sum, float_values(*final_key_sum_), heads, 1, features, 0.0058);
+            forward);
+      check("final_key_sum", reference.final_key_sum, float_values(*final_key_sum_), heads, 1, features, forward);
     }
     if (c_.initial) {
       check("dinitial_state", reference.dinitial_state, float_values(*dinitial_state_), heads, 1,
-            features * c_.head_dim, 0.008);
+            features * c_.head_dim, backward);
       check("dinitial_key_sum", reference.dinitial_key_sum, float_values(*dinitial_key_sum_), heads, 1, features,
-            0.012);
+            wide() ? 2e-5 : 0.012);
     }
     if (c_.degree % 2 == 0) {  // signed sums of odd degrees vanish: no relative bound
       std::vector<double> l(reference.l.size()), expected(l.size());
@@ -185,7 +195,7 @@ class CaseRun {
         l[to] = got[i];
         expected[to] = reference.l[i];
       }
-      check("l", expected, l, c_.query_len, query_heads, 1, 0.0058);
+      check("l", expected, l, c_.query_len, query_heads, 1, forward);
     }
     return result;
   }
@@ -194,8 +204,34 @@ class CaseRun {
   size_t query_elements() const { return size_t(c_.batch) * c_.query_len * c_.kv_heads * c_.group * c_.head_dim; }
   size_t key_elements() const { return size_t(c_.batch) * c_.key_len * c_.kv_heads * c_.head_dim; }
 
-  size_t state_features() const { return c_.degree == 1 ? c_.head_dim : size_t(c_.head_dim) * (c_.head_dim + 1) / 2; }
+  bool wide() const { return c_.dtype == DataType::kFloat32; }
+  size_t element_bytes() const { return wide() ? 4 : 2; }
+
+  size_t state_features() const {  // C(D+p-1, p)
+    size_t count = 1;
+    for (int i = 0; i < c_.degree; ++i) count = count * (c_.head_dim + i) / (i + 1);
+    return count;
+  }
   size_t state_elements() const { return size_t(c_.batch) * c_.kv_heads * state_features() * c_.head_dim; }
+
+  // Calls use(multiplicity * product of entries) for every index tuple, in lexicographic order.
+  template <class Use>
+  void for_each_feature(const std::vector<double>& x, const Use& use) const {
+    std::vector<int> tuple(c_.degree, 0);
+    for (;;) {
+      double phi = 1;
+      int run = 0;
+      for (int i = 0; i < c_.degree; ++i) {
+        run = i > 0 && tuple[i] == tuple[i - 1] ? run + 1 : 1;
+        phi *= x[tuple[i]] * (i + 1) / run;
+      }
+      use(phi);
+      int last = c_.degree - 1;
+      while (last >= 0 && tuple[last] == c_.head_dim - 1) --last;
+      if (last < 0) return;
+      std::fill(tuple.begin() + last, tuple.end(), tuple[last] + 1);
+    }
+  }
 
   // An initial state is the sum over keys before the first one.
   void add_earlier_keys(std::mt19937& random, double size) {
@@ -209,13 +245,11 @@ class CaseRun {
         for (double& x : k) x = size * c_.magnitude * normal(random);
         for (double& x : v) x = size * normal(random);
         size_t f = head * state_features();
-        for (int a = 0; a < D; ++a) {
-          for (int b = c_.degree == 1 ? D - 1 : a; b < D; ++b, ++f) {
-            const double phi = c_.degree == 1 ? k[a] : k[a] * k[b] * (a == b ? 1 : 2);
-            inputs_.initial_key_sum[f] += phi;
-            for (int e = 0; e < D; ++e) inputs_.initial_state[f * D + e] += phi * v[e];
-          }
-        }
+        for_each_feature(k, [&](double phi) {
+          inputs_.initial_key_sum[f] += phi;
+          for (int e = 0; e < D; ++e) inputs_.initial_state[f * D + e] += phi * v[e];
+          ++f;
+        });
       }
     }
     for (auto* sums : {&inputs_.initial_state, &inputs_.initial_key_sum}) {
@@ -234,7 +268,8 @@ class CaseRun {
     return {data, token_elements * len, token_elements, heads > 0 ? c_.head_dim : 0};
   }
 
-  std::unique_ptr<Guarded> upload_bf16(const std::vector<double>& x) {
+  std::unique_ptr<Guarded> upload(const std::vector<double>& x) {
+    if (wide()) return upload_floats(x);
     std::vector<uint16_t> values(x.size());
     for (size_t i = 0; i < x.size(); ++i) values[i] = to_bf16(static_cast<float>(x[i]));
     auto memory = std::make_unique<Guarded>(device_, values.size() * 2);
@@ -254,21 +289,22 @@ class CaseRun {
           std::copy_n(&inputs_.k[t * heads * D], heads * D, &fused[t * row + query_heads * D]);
           std::copy_n(&inputs_.v[t * heads * D], heads * D, &fused[t * row + (query_heads + heads) * D]);
         }
-        q_ = upload_bf16(fused);
+        q_ = upload(fused);
       } else {
-        q_ = upload_bf16(inputs_.q);
-        k_ = upload_bf16(inputs_.k);
-        v_ = upload_bf16(inputs_.v);
+        q_ = upload(inputs_.q);
+        k_ = upload(inputs_.k);
+        v_ = upload(inputs_.v);
       }
-      dy_ = upload_bf16(inputs_.dy);
+      dy_ = upload(inputs_.dy);
+      if (c_.dl) dl_ = upload_floats(inputs_.dl);
       if (gated) {
         log_g_ = upload_floats(inputs_.log_g);
         dlog_g_ = std::make_unique<Guarded>(device_, inputs_.log_g.size() * 4);
       }
-      y_ = std::make_unique<Guarded>(device_, query_elements() * 2);
-      dq_ = std::make_unique<Guarded>(device_, query_elements() * 2);
-      dk_ = std::make_unique<Guarded>(device_, key_elements() * 2);
-      dv_ = std::make_unique<Guarded>(device_, key_elements() * 2);
+      y_ = std::make_unique<Guarded>(device_, query_elements() * element_bytes());
+      dq_ = std::make_unique<Guarded>(device_, query_elements() * element_bytes());
+      dk_ = std::make_unique<Guarded>(device_, key_elements() * element_bytes());
+      dv_ = std::make_unique<Guarded>(device_, key_elements() * element_bytes());
       stats_ = std::make_unique<Guarded>(device_, row_stats_floats(shape_) * 4);
       l_ = std::make_unique<Guarded>(device_, query_elements() / D * 4);
       const size_t state_bytes = state_elements() * 4, key_bytes = state_bytes / D;
@@ -291,10 +327,10 @@ class CaseRun {
     forward.shape = shape_;
     const int64_t fused_row = int64_t(query_heads + 2 * heads) * D;
     if (c_.fused_qkv) {
-      const uint16_t* base = q_->data<uint16_t>();
+      const char* base = q_->data<char>();
       forward.q = view(base, c_.key_len, query_heads, fused_row);
-      forward.k = view(base + query_heads * D, c_.key_len, heads, fused_row);
-      forward.v = view(base + (query_heads + heads) * D, c_.key_len, heads, fused_row);
+      forward.k = view(base + query_heads * D * element_bytes(), c_.key_len, heads, fused_row);
+      forward.v = view(base + (query_heads + heads) * D * element_bytes(), c_.key_len, heads, fused_row);
     } else {
       forward.q = view(q_->data(), c_.query_len, query_heads, query_heads * D);
       forward.k = view(k_->data(), c_.key_len, heads, heads * D);
@@ -317,6 +353,7 @@ class CaseRun {
     backward.y = forward.y;
     backward.dy = view(dy_->data(), c_.query_len, query_heads, query_heads * D);
     backward.row_stats = forward.row_stats;
+    if (c_.dl) backward.dl = dl_->data<float>(), backward.l = forward.l;
     backward.dq = view(dq_->data(), c_.query_len, query_heads, query_heads * D);
     backward.dk = view(dk_->data(), c_.key_len, heads, heads * D);
     backward.dv = view(dv_->data(), c_.key_len, heads, heads * D);
@@ -361,7 +398,9 @@ class CaseRun {
     return all;
   }
 
-  static std::vector<double> bf16_values(const Guarded& memory) {
+  // Of a tensor of the case's dtype.
+  std::vector<double> values_of(const Guarded& memory) const {
+    if (wide()) return float_values(memory);
     const std::vector<char> all = memory.download();
     std::vector<double> values((all.size() - 2 * Guarded::kGuard) / 2);
     for (size_t i = 0; i < values.size(); ++i) {
@@ -382,7 +421,7 @@ class CaseRun {
   AttentionCase c_;
   AttentionShape shape_;
   ReferenceInputs inputs_;
-  std::unique_ptr<Guarded> q_, k_, v_, log_g_, dy_, y_, stats_, l_, dq_, dk_, dv_, dlog_g_, forward_workspace_,
+  std::unique_ptr<Guarded> q_, k_, v_, log_g_, dy_, dl_, y_, stats_, l_, dq_, dk_, dv_, dlog_g_, forward_workspace_,
       backward_workspace_, states_, initial_state_, initial_key_sum_, final_state_, final_key_sum_, dinitial_state_,
       dinitial_key_sum_, dfinal_state_, dfinal_key_sum_;
 };
@@ -395,6 +434,7 @@ std::string AttentionCase::name() const {
   std::ostringstream out;
   out << "B" << batch << "_TQ" << query_len << "_TK" << key_len << "_H" << kv_heads << "_R" << group << "_D" << head_dim
       << "_p" << degree << "_" << kGates[static_cast<int>(gates)] << "_" << kNormalize[static_cast<int>(normalize)];
+  if (dtype == DataType::kFloat32) out << "_fp32";
   if (scale != 0) out << "_scale" << scale;
   if (magnitude != 1) out << "_x" << magnitude;
   if (fused_qkv) out << "_fused";
@@ -402,6 +442,7 @@ std::string AttentionCase::name() const {
   if (initial) out << "_initial";
   if (final) out << "_final";
   if (saved) out << "_saved";
+  if (dl) out << "_dl";
   if (seed != 1) out << "_s" << seed;
   return out.str();
 }

@@ -24,6 +24,7 @@ enum class Gates { kNone, kMild, kStrong, kClosed, kSegments };
 
 struct AttentionCase {
   int batch = 1, query_len = 0, key_len = 0, kv_heads = 1, group = 1, head_dim = 64, degree = 2;
+  DataType dtype = DataType::kBFloat16;
   Gates gates = Gates::kNone;
   Normalize normalize = Normalize::kSum;
   double scale = 0;        // 0: 1/sqrt(head_dim)
@@ -33,6 +34,7 @@ struct AttentionCase {
   bool initial = false;    // with an initial state, and its gradient
   bool final = false;      // with a final state, and a gradient of it
   bool saved = false;      // the forward pass keeps the states for the backward pass
+  bool dl = false;         // with a gradient of l (float32)
   unsigned seed = 1;
 
   std::string name() const;  // B2_TQ7_TK63_H1_R2_D64_p2_segments_layer: enough to run it again

@@ -20,6 +20,7 @@ constexpr size_t kMaxShared = 227 * 1024;
 struct Copy {
   uint32_t destination;
   const void* source;
+  int bytes;
   bool valid;
 };
 
@@ -239,6 +240,60 @@ void mma_m16n8k16(Operands* lanes) {
   }
 }
 
+namespace {
+
+float tf32(uint32_t bits) { return kernels::bits_float(bits & 0xffffe000u); }
+
+double power_of_two(int exponent) {
+  const uint64_t bits = static_cast<uint64_t>(1023 + exponent) << 52;
+  double x;
+  std::memcpy(&x, &bits, 8);
+  return x;
+}
+
+// The sum of nine terms as tensor cores form it: terms are cut two bits below the last bit of the largest, the sum is
+// cut to float32.
+float sum_towards_zero(const double (&terms)[9]) {
+  double largest = 0, plain = 0;
+  for (double term : terms) {
+    largest = std::max(largest, std::fabs(term));
+    plain += term;
+  }
+  if (largest < 1e-60) return 0;
+  if (!std::isfinite(plain)) return static_cast<float>(plain);
+  uint64_t bits;
+  std::memcpy(&bits, &largest, 8);
+  const int unit = static_cast<int>(bits >> 52) - 1023 - 25;
+  const double scale = power_of_two(-unit);
+  int64_t sum = 0;
+  for (double term : terms) sum += static_cast<int64_t>(term * scale);
+  uint64_t size = static_cast<uint64_t>(std::abs(sum)), mask = 0;
+  while (size >> 24 > 0) size >>= 1, mask = mask << 1 | 1;
+  sum = sum < 0 ? -static_cast<int64_t>(static_cast<uint64_t>(-sum) & ~mask)
+                : static_cast<int64_t>(static_cast<uint64_t>(sum) & ~mask);
+  return static_cast<float>(static_cast<double>(sum) * power_of_two(unit));
+}
+
+}  // namespace
+
+void mma_m16n8k8_tf32(Operands* lanes) {
+  float a[16][8], b[8][8];
+  for (int lane = 0; lane < kWarp; ++lane) {
+    const int g = lane / 4, q = lane % 4;
+    for (int part = 0; part < 4; ++part) a[g + 8 * (part % 2)][q + 4 * (part / 2)] = tf32(lanes[lane].in[part]);
+    for (int part = 0; part < 2; ++part) b[q + 4 * part][g] = tf32(lanes[lane].in[4 + part]);
+  }
+  for (int lane = 0; lane < kWarp; ++lane) {
+    for (int i = 0; i < 4; ++i) {
+      const int row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
+      double terms[9];
+      for (int k = 0; k < 8; ++k) terms[k] = double{a[row][k]} * b[k][column];
+      terms[8] = kernels::bits_float(lanes[lane].in[6 + i]);
+      lanes[lane].out[i] = kernels::float_bits(sum_towards_zero(terms));
+    }
+  }
+}
+
 void shuffle_xor(Operands* lanes) {
   for (int lane = 0; lane < kWarp; ++lane) lanes[lane].out[0] = lanes[(lane ^ lanes[lane].in[1]) % kWarp].in[0];
 }
@@ -254,10 +309,11 @@ void shuffle_from(Operands* lanes) {
   for (int lane = 0; lane < kWarp; ++lane) lanes[lane].out[0] = lanes[lanes[lane].in[1] % kWarp].in[0];
 }
 
-void copy_async(uint32_t destination, const void* source, bool valid) {
-  std::memset(shared_at(destination, 16), 0xff, 16);
-  if (reinterpret_cast<uintptr_t>(source) % 16 != 0) stop("cp.async from an address that is no multiple of 16");
-  fibers[current].groups.back().push_back({destination, source, valid});
+void copy_async(uint32_t destination, const void* source, int bytes, bool valid) {
+  std::memset(shared_at(destination, bytes), 0xff, bytes);
+  if (reinterpret_cast<uintptr_t>(source) % bytes != 0)
+    stop("cp.async from an address that is no multiple of its size");
+  fibers[current].groups.back().push_back({destination, source, bytes, valid});
 }
 
 void commit_copies() { fibers[current].groups.emplace_back(); }
@@ -266,11 +322,11 @@ void wait_copies(int pending_groups) {
   auto& groups = fibers[current].groups;
   while (static_cast<int>(groups.size()) - 1 > pending_groups) {
     for (const Copy& copy : groups.front()) {
-      uint8_t* to = shared_at(copy.destination, 16);
+      uint8_t* to = shared_at(copy.destination, copy.bytes);
       if (copy.valid) {
-        std::memcpy(to, copy.source, 16);
+        std::memcpy(to, copy.source, copy.bytes);
       } else {
-        std::memset(to, 0, 16);
+        std::memset(to, 0, copy.bytes);
       }
     }
     groups.erase(groups.begin());

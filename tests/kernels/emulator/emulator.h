@@ -48,7 +48,7 @@ size_t take_most_shared_memory();
 
 // Lane `lane`'s operands of a warp instruction, and where its result goes.
 struct Operands {
-  uint32_t in[8];
+  uint32_t in[10];
   uint32_t out[4];
 };
 using WarpInstruction = void (*)(Operands* lanes);
@@ -58,11 +58,13 @@ Operands warp_instruction(WarpInstruction instruction, const Operands& mine);
 void ldmatrix(Operands* lanes);        // in: address
 void ldmatrix_trans(Operands* lanes);  // in: address
 void mma_m16n8k16(Operands* lanes);    // in: a0..a3, b0, b1; out: the product, to be added to c
-void shuffle_xor(Operands* lanes);     // in: value, lane mask
-void shuffle_up(Operands* lanes);      // in: value, delta
-void shuffle_from(Operands* lanes);    // in: value, lane
+// in: a0..a3, b0, b1, c0..c3; out: c + product, added as the hardware does it (short of bits, rounded towards zero)
+void mma_m16n8k8_tf32(Operands* lanes);
+void shuffle_xor(Operands* lanes);   // in: value, lane mask
+void shuffle_up(Operands* lanes);    // in: value, delta
+void shuffle_from(Operands* lanes);  // in: value, lane
 
-void copy_async(uint32_t destination, const void* source, bool valid);
+void copy_async(uint32_t destination, const void* source, int bytes, bool valid);
 void commit_copies();
 void wait_copies(int pending_groups);
 int barrier(bool predicate);  // threads whose predicate holds
@@ -89,7 +91,10 @@ inline uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(static_cast<const uint8_t*>(pointer) - emulator::shared_memory());
 }
 inline void cp_async_16(uint32_t destination, const void* source, bool valid) {
-  emulator::copy_async(destination, source, valid);
+  emulator::copy_async(destination, source, 16, valid);
+}
+inline void cp_async_4(uint32_t destination, const void* source, bool valid) {
+  emulator::copy_async(destination, source, 4, valid);
 }
 inline void cp_async_commit() { emulator::commit_copies(); }
 template <int kPending>
@@ -105,6 +110,12 @@ inline void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t address) {
 inline void mma_m16n8k16_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   const auto done = emulator::warp_instruction(emulator::mma_m16n8k16, {{a[0], a[1], a[2], a[3], b0, b1}, {}});
   for (int i = 0; i < 4; ++i) c[i] += bits_float(done.out[i]);
+}
+inline void mma_m16n8k8_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  const auto done = emulator::warp_instruction(
+      emulator::mma_m16n8k8_tf32,
+      {{a[0], a[1], a[2], a[3], b0, b1, float_bits(c[0]), float_bits(c[1]), float_bits(c[2]), float_bits(c[3])}, {}});
+  for (int i = 0; i < 4; ++i) c[i] = bits_float(done.out[i]);
 }
 inline uint32_t round_bf16(float x) {
   const uint32_t bits = float_bits(x);

@@ -1,0 +1,2 @@
+#include "kernels/power_attention_float32/rows.cuh"
+#include "kernels/power_attention_float32/state_scan.cuh"

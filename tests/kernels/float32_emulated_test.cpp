@@ -1,0 +1,174 @@
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "tests/kernels/attention_case.h"
+#include "tests/kernels/host_device.h"
+
+// The float32 kernels, run thread by thread on the host, against the double reference.
+namespace power::kernels::testing {
+namespace {
+
+void check(const AttentionCase& c) {
+  SCOPED_TRACE(c.name());
+  HostDevice device;
+  const CaseResult result = run_attention_case(device, c);
+  EXPECT_TRUE(result.ok()) << result.text();
+  if (std::getenv("POWER_TEST_PRINT")) printf("%s:%s\n", c.name().c_str(), result.text().c_str());
+}
+
+AttentionCase float32(int len, int head_dim, int degree, Gates gates) {
+  AttentionCase c;
+  c.dtype = DataType::kFloat32;
+  c.query_len = c.key_len = len;
+  c.head_dim = head_dim;
+  c.degree = degree;
+  c.gates = gates;
+  c.normalize = degree % 2 ? Normalize::kNone : Normalize::kSum;
+  return c;
+}
+
+AttentionCase chunked(int len, int head_dim, int degree, Gates gates) {
+  AttentionCase c = float32(len, head_dim, degree, gates);
+  c.chunk = 64;
+  return c;
+}
+
+TEST(Float32Emulated, LengthsAndGates) {
+  for (int len : {1, 7, 63, 64, 65, 129}) check(float32(len, 32, 2, Gates::kMild));
+  check(float32(129, 32, 2, Gates::kNone));
+  for (Gates gates : {Gates::kStrong, Gates::kClosed, Gates::kSegments}) check(float32(200, 32, 2, gates));
+}
+
+// Long enough that blocks without weight are searched for and left out.
+TEST(Float32Emulated, SkippedBlocks) {
+  for (Gates gates : {Gates::kStrong, Gates::kSegments}) check(float32(1250, 8, 2, gates));
+}
+
+TEST(Float32Emulated, GroupsOfQueryHeads) {
+  for (int group : {2, 3}) {
+    AttentionCase c = float32(100, 24, 2, group == 3 ? Gates::kSegments : Gates::kMild);
+    c.group = group;
+    c.batch = group == 2 ? 2 : 1;
+    c.kv_heads = group == 2 ? 2 : 1;
+    check(c);
+    c.query_len = 37;
+    check(c);
+  }
+}
+
+TEST(Float32Emulated, HeadDims) {
+  for (int head_dim : {8, 40, 64, 96, 128}) check(float32(90, head_dim, 2, Gates::kMild));
+}
+
+TEST(Float32Emulated, DegreesAndNormalisations) {
+  for (int degree : {1, 3, 4, 6}) {
+    for (Normalize normalize : {Normalize::kLayer, Normalize::kNone, Normalize::kSum}) {
+      AttentionCase c = float32(70, 32, degree, Gates::kSegments);
+      if (degree % 2 && normalize == Normalize::kSum) continue;
+      c.normalize = normalize;
+      c.scale = degree == 4 ? -0.2 : 0.3;
+      check(c);
+    }
+  }
+}
+
+TEST(Float32Emulated, InputSizes) {
+  for (double magnitude : {1e-3, 30.0}) {
+    for (int degree : {2, 6}) {
+      AttentionCase c = float32(80, 32, degree, Gates::kMild);
+      c.magnitude = magnitude;
+      check(c);
+    }
+  }
+}
+
+TEST(Float32Emulated, SlicesOfOneTensor) {
+  AttentionCase c = float32(70, 32, 2, Gates::kMild);
+  c.fused_qkv = true;
+  c.kv_heads = 2;
+  c.group = 2;
+  check(c);
+}
+
+TEST(Float32Emulated, GradientOfTheNormaliser) {
+  for (int degree : {2, 4}) {
+    for (Normalize normalize : {Normalize::kNone, Normalize::kSum}) {
+      AttentionCase c = float32(90, 32, degree, Gates::kSegments);
+      c.normalize = normalize;
+      c.dl = true;
+      check(c);
+    }
+  }
+}
+
+TEST(Float32ChunkedEmulated, LengthsAndGates) {
+  for (int len : {64, 65, 200}) check(chunked(len, 16, 2, Gates::kMild));
+  for (Gates gates : {Gates::kNone, Gates::kStrong, Gates::kClosed, Gates::kSegments}) {
+    AttentionCase c = chunked(330, 16, 2, gates);
+    c.chunk = 128;
+    check(c);
+  }
+}
+
+TEST(Float32ChunkedEmulated, HeadDims) {
+  for (int head_dim : {8, 32, 40, 64}) check(chunked(130, head_dim, 2, Gates::kMild));
+  for (int head_dim : {24, 96, 128}) check(chunked(130, head_dim, 1, Gates::kMild));
+}
+
+TEST(Float32ChunkedEmulated, States) {
+  for (Gates gates : {Gates::kNone, Gates::kMild, Gates::kSegments}) {
+    for (int chunk : {0, 64}) {
+      AttentionCase c = chunked(150, 16, 2, gates);
+      c.chunk = chunk;
+      c.initial = c.final = true;
+      c.saved = gates == Gates::kMild;
+      check(c);
+    }
+  }
+  AttentionCase c = chunked(150, 16, 2, Gates::kMild);
+  c.initial = true;
+  check(c);
+  c.initial = false;
+  c.final = true;
+  check(c);
+}
+
+TEST(Float32ChunkedEmulated, DegreesAndNormalisations) {
+  for (int degree : {1, 2, 3, 4}) {
+    for (Normalize normalize : {Normalize::kLayer, Normalize::kNone, Normalize::kSum}) {
+      if (degree % 2 && normalize == Normalize::kSum) continue;
+      AttentionCase c = chunked(100, 8, degree, Gates::kMild);
+      c.normalize = normalize;
+      c.scale = 0.3;
+      c.initial = c.final = true;
+      check(c);
+    }
+  }
+}
+
+TEST(Float32ChunkedEmulated, HighDegrees) {
+  check(chunked(80, 32, 3, Gates::kSegments));
+  AttentionCase c = chunked(80, 16, 4, Gates::kMild);
+  c.group = 2;
+  check(c);
+}
+
+TEST(Float32ChunkedEmulated, GroupsAndFewerQueries) {
+  for (int group : {2, 3}) {
+    AttentionCase c = chunked(200, 16, 2, group == 3 ? Gates::kSegments : Gates::kMild);
+    c.group = group;
+    c.kv_heads = 2;
+    c.saved = true;
+    check(c);
+    for (int queries : {1, 70}) {
+      if (queries == 1) c.gates = Gates::kMild;
+      c.query_len = queries;
+      c.initial = c.final = queries == 70;
+      check(c);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace power::kernels::testing
