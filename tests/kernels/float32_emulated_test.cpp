@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "tests/kernels/attention_case.h"
+#include "tests/kernels/emulator/emulator.h"
 #include "tests/kernels/host_device.h"
 
 // The float32 kernels, run thread by thread on the host, against the double reference.
@@ -42,7 +43,7 @@ TEST(Float32Emulated, LengthsAndGates) {
 
 // Long enough that blocks without weight are searched for and left out.
 TEST(Float32Emulated, SkippedBlocks) {
-  for (Gates gates : {Gates::kStrong, Gates::kSegments}) check(float32(1250, 8, 2, gates));
+  check(float32(1250, 8, 2, Gates::kSegments));
 }
 
 TEST(Float32Emulated, GroupsOfQueryHeads) {
@@ -168,6 +169,42 @@ TEST(Float32ChunkedEmulated, GroupsAndFewerQueries) {
       check(c);
     }
   }
+}
+
+// What the launches take, against what the interface says.
+TEST(Float32Emulated, SharedMemory) {
+  constexpr size_t kLimit = 96 * 1024;  // sm_86 and sm_89 allow a block 99 KB
+  for (int head_dim : {32, 64, 128}) {
+    AttentionCase c = chunked(70, head_dim, 1, Gates::kNone);
+    AttentionShape shape;
+    shape.dtype = DataType::kFloat32;
+    shape.head_dim = head_dim;
+    emulator::take_most_shared_memory();
+    check(c);
+    const size_t taken = emulator::take_most_shared_memory();
+    EXPECT_EQ(taken, shared_memory_bytes(shape, true));
+    EXPECT_LE(taken, kLimit);
+  }
+}
+
+TEST(Float32Emulated, WhatIsNotSupported) {
+  AttentionShape shape;
+  shape.dtype = DataType::kFloat32;
+  shape.batch = shape.kv_heads = 1;
+  shape.query_len = shape.key_len = 200;
+  shape.head_dim = 64;
+  shape.scale = 1;
+  shape.degree = 3;
+  EXPECT_EQ(unsupported_reason(shape), nullptr);
+  shape.chunk = 64;
+  EXPECT_STREQ(
+      unsupported_reason(shape),
+      "no chunked kernel for degree=3 head_dim=64; compiled: float32, any degree, head dims filled up to 32 64 "
+      "128; with states (degree, largest head dim) (1,128) (2,128) (3,32) (4,32)");
+  shape.head_dim = 32;
+  EXPECT_EQ(unsupported_reason(shape), nullptr);
+  shape.head_dim = 36;
+  EXPECT_NE(unsupported_reason(shape), nullptr);
 }
 
 }  // namespace
