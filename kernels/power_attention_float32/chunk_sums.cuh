@@ -28,13 +28,13 @@ POWER_DEVICE RowWeight weight_of_row(const ChunkSumsArgs& args, const HeadIndex&
                                      const Chunk& chunk, int row) {
   const AttentionArgs& a = args.call.attention;
   if (!args.of_queries) {
-    if (!a.gated) return {1.0f, 1.0f};
+    if (!a.gated) return {args.factor, 1.0f};
     const int last = chunk.end_key - 1;
     const float gate = exp2_approx(difference(gates.sum[last], gates.sum[row]));
-    return {gates.segment[last] > row ? 0.0f : gate, 1.0f};
+    return {gates.segment[last] > row ? 0.0f : args.factor * gate, 1.0f};
   }
-  const int64_t index = int64_t{head.head} * a.rows + row;
-  float weight = a.inverse[index] * power_unit(row_scale_of(a, head.head, row, true), a.degree);
+  float weight = args.factor * power_unit(row_scale_of(a, head.head, row, true), a.degree);
+  if (a.inverse != nullptr) weight *= a.inverse[int64_t{head.head} * a.rows + row];
   if (a.gated) {
     const int token = token_of_row(a, row);
     const float gate = exp2_approx(difference(gates.sum[token], chunk.gates_before(gates)));

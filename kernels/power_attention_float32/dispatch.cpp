@@ -4,68 +4,26 @@
 
 #include "kernels/power_attention/call.h"
 #include "kernels/power_attention/rows.h"
+#include "kernels/power_attention_float32/compiled.h"
 #include "kernels/power_attention_float32/config.h"
-#include "kernels/power_attention_float32/kernels.h"
-#include "kernels/power_attention_float32/supported.h"
 
 namespace power::kernels::float32 {
 namespace {
-
-struct CompiledKernels {
-  int head_dim;
-  void (*forward)(Args, void*);
-  void (*backward_dq)(Args, void*);
-  void (*backward_dkdv)(Args, void*);
-  void (*chunk_sums)(ChunkSumsArgs, int chunks, void*);
-  void (*state_rows)(StateRowsArgs, int chunks, void*);
-  size_t (*shared_bytes)();
-};
-
-#define POWER_ROW(head_dim)     \
-  {head_dim,                    \
-   run_forward<head_dim>,       \
-   run_backward_dq<head_dim>,   \
-   run_backward_dkdv<head_dim>, \
-   run_chunk_sums<head_dim>,    \
-   run_state_rows<head_dim>,    \
-   most_shared_bytes<head_dim>},
-constexpr CompiledKernels kCompiled[] = {POWER_ATTENTION_FLOAT32_HEAD_DIMS(POWER_ROW)};
-#undef POWER_ROW
-
-const CompiledKernels& find_kernels(int head_dim) {
-  const CompiledKernels* found = kCompiled;
-  while (found->head_dim < head_dim) ++found;
-  return *found;
-}
 
 bool scales_rows(const AttentionShape& shape) { return shape.degree > 2; }
 
 bool has_states(const AttentionShape& shape) { return shape.head_dim <= largest_state_head_dim(shape.degree); }
 
-// F = C(D+p-1, p)
-int feature_count(const AttentionShape& shape) {
-  int64_t count = 1;
-  for (int i = 0; i < shape.degree; ++i) count = count * (shape.head_dim + i) / (i + 1);
-  return static_cast<int>(count);
-}
-
-View view_of(const TensorView& view, const char* name) {
-  const bool aligned = reinterpret_cast<uintptr_t>(view.data) % 16 == 0 && view.batch % 4 == 0 && view.token % 4 == 0 &&
-                       view.head % 4 == 0;
-  require(view.data != nullptr, std::string(name) + " is null");
-  require(aligned, std::string(name) + " has data or strides that are no multiple of 16 bytes; pass a contiguous copy");
-  return {static_cast<float*>(const_cast<void*>(view.data)), view.batch, view.token, view.head};
-}
-
 void take_features(Args& args, Workspace& workspace, const AttentionShape& shape) {
   if (!has_states(shape)) return;  // refused later, with the reason
-  args.feature_count = feature_count(shape);
+  args.feature_count = feature_count(shape.head_dim, shape.degree);
   args.features = workspace.take<Feature>(round_up(args.feature_count, kFeaturePadding));
 }
 
 void take_states(States& states, Workspace& workspace, const AttentionShape& shape) {
   if (!has_states(shape)) return;
-  const int64_t chunks = chunks_of(shape), count = heads_of(shape) * chunks, features = feature_count(shape);
+  const int64_t chunks = chunks_of(shape), count = heads_of(shape) * chunks,
+                features = feature_count(shape.head_dim, shape.degree);
   states = {workspace.take<float>(count * features * shape.head_dim), workspace.take<float>(count * features),
             shape.kv_heads * chunks, chunks, 1};
 }
@@ -135,8 +93,8 @@ int first_reading_chunk(const AttentionArgs& args) {
 void make_states(const Args& args, const CompiledKernels& kernels, const State& initial, const State& final,
                  void* stream) {
   const int chunks = args.attention.chunks;
-  kernels.chunk_sums({args, args.k, args.v, args.states, false, 0, {}}, final.state != nullptr ? chunks : chunks - 1,
-                     stream);
+  kernels.chunk_sums({.call = args, .x = args.k, .u = args.v, .sums = args.states},
+                     final.state != nullptr ? chunks : chunks - 1, stream);
   run_state_scan(args, {initial.state, initial.key_sum, final.state, final.key_sum}, stream);
 }
 
@@ -212,8 +170,14 @@ void forward(const ForwardParams& params) {
     run_features(args, params.stream);
     make_states(args, kernels, params.initial, params.final, params.stream);
     const int first = first_reading_chunk(a);
-    kernels.state_rows({args, args.q, {}, args.y, {}, a.inverse, args.states, true, first, {}}, a.chunks - first,
-                       params.stream);
+    kernels.state_rows({.call = args,
+                        .x = args.q,
+                        .out = args.y,
+                        .key_out = a.inverse,
+                        .states = args.states,
+                        .of_queries = true,
+                        .first_chunk = first},
+                       a.chunks - first, params.stream);
   }
   kernels.forward(args, params.stream);
 }
@@ -255,16 +219,32 @@ void backward(const BackwardParams& params) {
     args.dy = {dy_rows, token * params.shape.query_len, token, head};
   }
   const int first = first_reading_chunk(a);
+  const float dx_factor = 1.0f / static_cast<float>(a.degree);  // the kernels of the pairs multiply by the degree
   if (args.states.sums != nullptr) {
-    kernels.state_rows({args, args.q, args.dy, {}, args.dq, nullptr, args.states, true, first, {}}, a.chunks - first,
-                       stream);
+    kernels.state_rows({.call = args,
+                        .x = args.q,
+                        .u = args.dy,
+                        .dx = args.dq,
+                        .states = args.states,
+                        .of_queries = true,
+                        .first_chunk = first,
+                        .dx_factor = dx_factor},
+                       a.chunks - first, stream);
   }
   kernels.backward_dq(args, stream);
   if (args.dstates.sums != nullptr) {
-    kernels.chunk_sums({args, args.q, args.dy, args.dstates, true, first, {}}, a.chunks - first, stream);
+    kernels.chunk_sums(
+        {.call = args, .x = args.q, .u = args.dy, .sums = args.dstates, .of_queries = true, .first_chunk = first},
+        a.chunks - first, stream);
     run_dstate_scan(args, {params.dfinal.state, params.dfinal.key_sum, params.dinitial.state, params.dinitial.key_sum},
                     stream);
-    kernels.state_rows({args, args.k, args.v, args.dv, args.dk, nullptr, args.dstates, false, 0, {}},
+    kernels.state_rows({.call = args,
+                        .x = args.k,
+                        .u = args.v,
+                        .out = args.dv,
+                        .dx = args.dk,
+                        .states = args.dstates,
+                        .dx_factor = dx_factor},
                        a.has_final ? a.chunks : a.chunks - 1, stream);
   }
   kernels.backward_dkdv(args, stream);

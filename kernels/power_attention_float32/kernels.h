@@ -18,11 +18,12 @@ void run_backward_dkdv(Args args, void* stream);
 // Sums over each chunk's keys (x = k, u = v), or query rows (x = q, u = dY'), of weight * phi(x) u^T.
 struct ChunkSumsArgs {
   Args call;
-  View x, u;
-  States sums;  // written, of chunks first_chunk..
-  bool of_queries;
-  int first_chunk;
-  FastDivisor slices;  // set by the launcher
+  View x{}, u{};
+  States sums{};  // written, of chunks first_chunk..
+  bool of_queries = false;
+  int first_chunk = 0;
+  float factor = 1.0f;   // of the weights
+  FastDivisor slices{};  // set by the launcher
 };
 template <int kDim>
 void run_chunk_sums(ChunkSumsArgs args, int chunks, void* stream);
@@ -30,15 +31,17 @@ void run_chunk_sums(ChunkSumsArgs args, int chunks, void* stream);
 // Products of rows with the state of their chunk, and their gradients.
 struct StateRowsArgs {
   Args call;
-  View x;
-  View u;          // for dx only
-  View out;        // written: gate * phi(x) S; not asked for where data is null
-  View dx;         // written: gate / degree * d phi(x) (S u + w z); likewise
-  float* key_out;  // written: gate * phi(x) z, (batch, kv head, rows); likewise, and where out is null
-  States states;
-  bool of_queries;
-  int first_chunk;
-  FastDivisor tiles;  // set by the launcher
+  View x{};
+  View u{};                  // for dx only
+  View out{};                // written: factor * gate * phi(x) S; not asked for where data is null
+  View dx{};                 // written: dx_factor * gate * d phi(x) (S u + w z); likewise
+  float* key_out = nullptr;  // written where not null: factor * gate * phi(x) z of each row
+  float* dx_dot = nullptr;   // likewise: x.dx / p
+  States states{};
+  bool of_queries = false;
+  int first_chunk = 0;
+  float factor = 1.0f, dx_factor = 1.0f;
+  FastDivisor tiles{};  // set by the launcher
 };
 template <int kDim>
 void run_state_rows(StateRowsArgs args, int chunks, void* stream);

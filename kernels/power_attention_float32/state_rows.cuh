@@ -197,21 +197,31 @@ __global__ void __launch_bounds__(StateTile<kDim>::kThreads, StateTile<kDim>::kB
   POWER_UNROLL
   for (int half = 0; half < 2; ++half) {
     const int tile_row = 16 * warp + 8 * half + lane / 4, row = row0 + tile_row;
-    const float l = sum_of_row(key_out[half]) * row_factor[half];
-    if (row >= row_end) continue;
+    const int64_t index = int64_t{head.head} * (args.of_queries ? a.rows : a.keys) + row;
+    const bool valid = row < row_end;
     if (output) {
-      store_row<kDim>(out, half, row_factor[half], row_pointer(view(args.out), group, row), a.head_dim, lane);
-      if (args.key_out != nullptr && lane % 4 == 0) args.key_out[int64_t{head.head} * a.rows + row] = l;
+      const float factor = row_factor[half] * args.factor, key_out_sum = sum_of_row(key_out[half]) * factor;
+      if (valid) {
+        store_row<kDim>(out, half, factor, row_pointer(view(args.out), group, row), a.head_dim, lane);
+        if (args.key_out != nullptr && lane % 4 == 0) args.key_out[index] = key_out_sum;
+      }
     }
     if (gradient) {
-      const float factor = row_factor[half] / static_cast<float>(a.degree);
-      for_each_four<kDim>(row_pointer(view(args.dx), group, row), a.head_dim, lane,
+      const float factor = row_factor[half] * args.dx_factor;
+      float dot = 0.0f;
+      for_each_four<kDim>(row_pointer(view(args.dx), group, valid ? row : row0), a.head_dim, lane,
                           [&](int, int, Four* to, int column) {
                             Four four = Tile<kDim>::four(shared.dx, tile_row, column);
+                            const Four x = Tile<kDim>::four(shared.x, tile_row, column);
                             POWER_UNROLL
-                            for (int j = 0; j < 4; ++j) four.value[j] *= factor;
-                            *to = four;
+                            for (int j = 0; j < 4; ++j) {
+                              four.value[j] *= factor;
+                              dot = fmaf(x.value[j], four.value[j], dot);
+                            }
+                            if (valid) *to = four;
                           });
+      dot = sum_of_row(dot) / static_cast<float>(a.degree);
+      if (args.dx_dot != nullptr && valid && lane % 4 == 0) args.dx_dot[index] = dot;
     }
   }
 }

@@ -111,11 +111,8 @@ Problem check_problem(const at::Tensor& q, const at::Tensor& k, const at::Tensor
         "; it must be 0 (quadratic form) or positive");
   if (initial_state.has_value()) check_state_supported(p, q, "a state");
   if (return_state) check_state_supported(p, q, "a state");
-  const bool half = dtype == at::kBFloat16 || dtype == at::kHalf;
   // Where the fused CUDA kernels do not serve, the forms cost what they cost on the CPU: products of LibTorch.
-  const bool states = initial_state.has_value() || return_state;
-  const bool fused =
-      q.is_cuda() && half && p.head_dim % 8 == 0 && p.value_dim == p.head_dim && (degree <= 2 || !states);
+  const bool fused = q.is_cuda() && dtype != at::kDouble && p.head_dim % 8 == 0 && p.value_dim == p.head_dim;
   p.chunk_size = chunk_size.has_value() ? *chunk_size : choose_chunk_size(p, fused ? at::kCUDA : at::kCPU);
   if (p.chunk_size > 0) check_state_supported(p, q, "the chunked form");
   if (initial_state.has_value()) {

@@ -5,6 +5,7 @@
 #include "tests/kernels/attention_case.h"
 #include "tests/kernels/emulator/emulator.h"
 #include "tests/kernels/host_device.h"
+#include "tests/kernels/state_ops_case.h"
 
 // The float32 kernels, run thread by thread on the host, against the double reference.
 namespace power::kernels::testing {
@@ -42,9 +43,7 @@ TEST(Float32Emulated, LengthsAndGates) {
 }
 
 // Long enough that blocks without weight are searched for and left out.
-TEST(Float32Emulated, SkippedBlocks) {
-  check(float32(1250, 8, 2, Gates::kSegments));
-}
+TEST(Float32Emulated, SkippedBlocks) { check(float32(1250, 8, 2, Gates::kSegments)); }
 
 TEST(Float32Emulated, GroupsOfQueryHeads) {
   for (int group : {2, 3}) {
@@ -205,6 +204,33 @@ TEST(Float32Emulated, WhatIsNotSupported) {
   EXPECT_EQ(unsupported_reason(shape), nullptr);
   shape.head_dim = 36;
   EXPECT_NE(unsupported_reason(shape), nullptr);
+}
+
+TEST(Float32StateOpsEmulated, Chunks) {
+  HostDevice device;
+  for (Gates gates : {Gates::kNone, Gates::kMild, Gates::kSegments}) {
+    for (int degree : {1, 2, 3, 4}) {
+      StateOpsCase c;
+      c.batch = c.kv_heads = c.group = degree == 2 ? 2 : 1;
+      c.tokens = 70;
+      c.chunk = degree == 3 ? 70 : 29;
+      c.degree = degree;
+      c.gates = gates;
+      const CaseResult result = run_state_ops_case(device, c);
+      EXPECT_TRUE(result.ok()) << c.name() << result.text();
+      if (std::getenv("POWER_TEST_PRINT")) printf("%s:%s\n", c.name().c_str(), result.text().c_str());
+    }
+  }
+}
+
+TEST(Float32StateOpsEmulated, DiscountedSums) {
+  HostDevice device;
+  for (bool full : {false, true}) {
+    for (int elements : {1, 700, 2100}) {
+      const CaseResult result = run_discounted_sum_case(device, 2, 5, 3, elements, full);
+      EXPECT_TRUE(result.ok()) << elements << result.text();
+    }
+  }
 }
 
 }  // namespace

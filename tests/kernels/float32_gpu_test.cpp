@@ -2,6 +2,7 @@
 
 #include "kernels/power_attention_float32/supported.h"
 #include "tests/kernels/attention_gpu.h"
+#include "tests/kernels/state_ops_case.h"
 
 // The float32 kernels on the GPU against the double reference.
 namespace power::kernels::testing {
@@ -9,6 +10,7 @@ namespace {
 
 using Float32Gpu = AttentionGpu;
 using Float32ChunkedGpu = AttentionGpu;
+using Float32StateOpsGpu = AttentionGpu;
 
 constexpr Gates kAllGates[] = {Gates::kNone, Gates::kMild, Gates::kStrong, Gates::kClosed, Gates::kSegments};
 
@@ -179,6 +181,33 @@ TEST_F(Float32ChunkedGpu, LongSequences) {
     for (Gates gates : {Gates::kNone, Gates::kMild}) check(chunked(4096, 64, 2, chunk, gates));
   }
   check(chunked(2048, 16, 4, 256, Gates::kMild));
+}
+
+TEST_F(Float32StateOpsGpu, Chunks) {
+  for (Gates gates : {Gates::kNone, Gates::kMild, Gates::kSegments}) {
+    for (int degree : {1, 2, 3, 4}) {
+      for (int chunk : {1, 29, 64, 100, 200}) {
+        StateOpsCase c;
+        c.batch = c.kv_heads = c.group = 2;
+        c.tokens = 100;
+        c.chunk = chunk;
+        c.head_dim = degree == 2 ? 40 : 16;
+        c.degree = degree;
+        c.gates = gates;
+        const CaseResult result = run_state_ops_case(device_, c);
+        EXPECT_TRUE(result.ok()) << c.name() << result.text();
+      }
+    }
+  }
+}
+
+TEST_F(Float32StateOpsGpu, DiscountedSums) {
+  for (bool full : {false, true}) {
+    for (int elements : {1, 700, 2100, 100000}) {
+      const CaseResult result = run_discounted_sum_case(device_, 2, 5, 3, elements, full);
+      EXPECT_TRUE(result.ok()) << elements << result.text();
+    }
+  }
 }
 
 }  // namespace

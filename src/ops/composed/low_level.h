@@ -26,4 +26,11 @@ Tensor4 query_state_backward(const OptTensor& dy, const OptTensor& dl, const at:
                              const at::Tensor& key_sum, const OptTensor& log_g, int64_t degree, OptDouble scale,
                              OptInt chunk_size);
 
+// Checks of their arguments, and what follows from them. The chunk size, at most the number of tokens.
+int64_t check_chunk_size(int64_t tokens, OptInt chunk_size);
+Problem check_keys(const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g, int64_t degree);
+Problem check_query_state(const at::Tensor& q, const at::Tensor& state, const at::Tensor& key_sum,
+                          const OptTensor& log_g, int64_t degree, OptDouble scale, OptInt chunk_size);
+void check_discumsum(const at::Tensor& x, const OptTensor& log_decay, const OptTensor& initial);
+
 }  // namespace power::ops::composed

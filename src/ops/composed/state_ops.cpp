@@ -18,9 +18,7 @@ struct Chunks {
   int64_t count = 0;
 
   Chunks(int64_t tokens, OptInt chunk_size, bool with_queries) {
-    const int64_t size = std::min(chunk_size.value_or(tokens), tokens);
-    check_argument(size > 0, "power_attention: chunk_size is ", chunk_size.value_or(0), " for ", tokens,
-                   " tokens; both must be positive");
+    const int64_t size = check_chunk_size(tokens, chunk_size);
     const int64_t whole = tokens / size, tail = tokens % size;
     if (whole > 0) add({0, whole, size, with_queries ? size : 0});
     if (tail > 0) add({tokens - tail, 1, tail, with_queries ? tail : 0});
@@ -65,10 +63,6 @@ ChunkBatch key_batch(const Problem& p, const Segment& part, const at::Tensor& k,
   return b;
 }
 
-Problem check_keys(const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g, int64_t degree) {
-  return check_problem(k, k, v, log_g, {}, {}, degree, {}, 0, "sum", true);
-}
-
 // q's blocks. Keys and values are there for their sizes only and hold one number.
 ChunkBatch query_batch(const at::Tensor& q, int64_t heads, int64_t value_dim, const Segment& part,
                        const OptTensor& log_g, int64_t degree) {
@@ -88,19 +82,44 @@ ChunkBatch query_batch(const at::Tensor& q, int64_t heads, int64_t value_dim, co
   return b;
 }
 
-double check_query_state(const at::Tensor& q, const at::Tensor& state, const at::Tensor& key_sum,
-                         const OptTensor& log_g, int64_t degree, OptDouble scale, const Chunks& chunks) {
+}  // namespace
+
+int64_t check_chunk_size(int64_t tokens, OptInt chunk_size) {
+  const int64_t size = std::min(chunk_size.value_or(tokens), tokens);
+  check_argument(size > 0, "power_attention: chunk_size is ", chunk_size.value_or(0), " for ", tokens,
+                 " tokens; both must be positive");
+  return size;
+}
+
+Problem check_keys(const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g, int64_t degree) {
+  return check_problem(k, k, v, log_g, {}, {}, degree, {}, 0, "sum", true);
+}
+
+Problem check_query_state(const at::Tensor& q, const at::Tensor& state, const at::Tensor& key_sum,
+                          const OptTensor& log_g, int64_t degree, OptDouble scale, OptInt chunk_size) {
+  const int64_t size = check_chunk_size(q.size(1), chunk_size), chunks = (q.size(1) + size - 1) / size;
   check_argument(state.dim() == 5 && key_sum.dim() == 4,
                  "query_state: state must be (B,N,H,F,E) and key_sum (B,N,H,F), found ", state.sizes(), " and ",
                  key_sum.sizes());
-  check_argument(state.size(1) == chunks.count, "query_state: ", q.size(1), " tokens make ", chunks.count,
+  check_argument(state.size(1) == chunks, "query_state: ", q.size(1), " tokens make ", chunks,
                  " chunks, and state has ", state.size(1));
   // Shapes, dtypes, degree and scale as for a call of the operator on these tokens with the first chunk's state.
   const at::Tensor k = q.narrow(2, 0, state.size(2)), v = k.narrow(3, 0, 1).expand({-1, -1, -1, state.size(4)});
-  return check_problem(q, k, v, log_g, state.select(1, 0), key_sum.select(1, 0), degree, scale, 0, "sum", false).scale;
+  return check_problem(q, k, v, log_g, state.select(1, 0), key_sum.select(1, 0), degree, scale, 0, "sum", false);
 }
 
-}  // namespace
+void check_discumsum(const at::Tensor& x, const OptTensor& log_decay, const OptTensor& initial) {
+  check_argument(x.dim() >= 3, "discumsum: x must be (B,N,H,...), found ", x.sizes());
+  check_argument(x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble, "discumsum: x has dtype ",
+                 x.scalar_type(), "; supported: float32, float64 (running sums do not survive half precision)");
+  check_argument(!log_decay.has_value() || log_decay->sizes() == x.sizes().slice(0, 3),
+                 "discumsum: log_decay must be (B,N,H) of x ", x.sizes());
+  if (!initial.has_value()) return;
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.erase(shape.begin() + 1);
+  check_argument(initial->sizes() == at::IntArrayRef(shape), "discumsum: initial must be ", at::IntArrayRef(shape),
+                 ", found ", initial->sizes());
+}
 
 Tensor2 update_state(const at::Tensor& k, const at::Tensor& v, const OptTensor& log_g, int64_t degree,
                      OptInt chunk_size) {
@@ -165,21 +184,11 @@ at::Tensor decay_of(const OptTensor& log_decay, at::ScalarType dtype) {
 }  // namespace
 
 Tensor2 discumsum(const at::Tensor& x, const OptTensor& log_decay, const OptTensor& initial) {
-  check_argument(x.dim() >= 3, "discumsum: x must be (B,N,H,...), found ", x.sizes());
-  check_argument(x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble, "discumsum: x has dtype ",
-                 x.scalar_type(), "; supported: float32, float64 (running sums do not survive half precision)");
-  check_argument(!log_decay.has_value() || log_decay->sizes() == x.sizes().slice(0, 3),
-                 "discumsum: log_decay must be (B,N,H) of x ", x.sizes());
+  check_discumsum(x, log_decay, initial);
   const int64_t batch = x.size(0);
   at::Tensor sums = heads_first(x);
   at::Tensor first;
-  if (initial.has_value()) {
-    std::vector<int64_t> shape = x.sizes().vec();
-    shape.erase(shape.begin() + 1);
-    check_argument(initial->sizes() == at::IntArrayRef(shape), "discumsum: initial must be ", at::IntArrayRef(shape),
-                   ", found ", initial->sizes());
-    first = initial->flatten(0, 1).to(x.scalar_type());
-  }
+  if (initial.has_value()) first = initial->flatten(0, 1).to(x.scalar_type());
   const at::Tensor last = discounted_sum_(sums, decay_of(log_decay, x.scalar_type()), first);
   return {heads_last(sums, batch), last.unflatten(0, {batch, -1})};
 }
@@ -202,7 +211,7 @@ Tensor3 discumsum_backward(const OptTensor& dbefore, const OptTensor& dlast, con
 Tensor2 query_state(const at::Tensor& q, const at::Tensor& state, const at::Tensor& key_sum, const OptTensor& log_g,
                     int64_t degree, OptDouble scale, OptInt chunk_size) {
   const Chunks chunks(q.size(1), chunk_size, true);
-  const double s = check_query_state(q, state, key_sum, log_g, degree, scale, chunks);
+  const double s = check_query_state(q, state, key_sum, log_g, degree, scale, chunk_size).scale;
   const int64_t heads = state.size(2), columns = state.size(4);
   const at::TensorOptions real = q.options().dtype(Precision::of(q).real);
   at::Tensor y = at::empty({q.size(0), q.size(1), q.size(2), columns}, real);
@@ -223,7 +232,8 @@ Tensor4 query_state_backward(const OptTensor& dy, const OptTensor& dl, const at:
                              const at::Tensor& key_sum, const OptTensor& log_g, int64_t degree, OptDouble scale,
                              OptInt chunk_size) {
   const Chunks chunks(q.size(1), chunk_size, true);
-  const double weight = std::pow(check_query_state(q, state, key_sum, log_g, degree, scale, chunks), degree);
+  const double s = check_query_state(q, state, key_sum, log_g, degree, scale, chunk_size).scale;
+  const double weight = std::pow(s, degree);
   const int64_t heads = state.size(2), columns = state.size(4);
   const at::ScalarType dtype = Precision::of(q).real;
   const at::TensorOptions real = q.options().dtype(dtype);

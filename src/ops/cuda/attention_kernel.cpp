@@ -23,39 +23,48 @@ size_t block_shared_memory(at::Device device) {
   return static_cast<size_t>(bytes);
 }
 
-kernels::AttentionShape shape_of(const Problem& p) {
-  kernels::AttentionShape shape;
-  shape.batch = static_cast<int>(p.batch);
-  shape.query_len = static_cast<int>(p.query_len);
-  shape.key_len = static_cast<int>(p.key_len);
-  shape.kv_heads = static_cast<int>(p.heads);
-  shape.group = static_cast<int>(p.group());
-  shape.head_dim = static_cast<int>(p.head_dim);
-  shape.degree = static_cast<int>(p.degree);
-  shape.scale = p.scale;
-  shape.normalize = kernel_normalize(p.normalize);
-  shape.chunk = static_cast<int>(p.chunk_size < p.key_len ? p.chunk_size : 0);
-  return shape;
+bool fits(const kernels::AttentionShape& shape, bool states, at::Device device) {
+  return kernels::shared_memory_bytes(shape, states) <= block_shared_memory(device);
 }
 
-// The shape as the kernels run it on this device, or nullopt where they do not. Where a block of the chunked kernels
-// needs more shared memory than it gets, the quadratic ones compute the same, in time that grows with the square of the
-// length; a state they do not have.
-std::optional<kernels::AttentionShape> kernel_shape(const Problem& p, bool states, at::Device device) {
+// The shape as the bf16 kernels run it on this device, or nullopt where they do not. Where a block of the chunked
+// kernels needs more shared memory than it gets, the quadratic ones compute the same, in time that grows with the
+// square of the length; a state they do not have.
+std::optional<kernels::AttentionShape> bf16_shape(const Problem& p, bool states, at::Device device) {
   kernels::AttentionShape shape = shape_of(p);
-  if (kernels::unsupported_reason(shape) != nullptr) return std::nullopt;
-  const size_t needed = kernels::shared_memory_bytes(shape, states), allowed = block_shared_memory(device);
-  if (needed <= allowed) return shape;
+  if ((states && p.degree > 2) || kernels::unsupported_reason(shape) != nullptr) return std::nullopt;
+  if (fits(shape, states, device)) return shape;
+  const size_t needed = kernels::shared_memory_bytes(shape, states);
   shape.chunk = 0;
-  const bool quadratic =
-      !states && kernels::unsupported_reason(shape) == nullptr && kernels::shared_memory_bytes(shape, false) <= allowed;
+  const bool quadratic = !states && kernels::unsupported_reason(shape) == nullptr && fits(shape, false, device);
   TORCH_WARN_ONCE("power_attention: the kernels with states take ", needed,
-                  " bytes of shared memory a block at head dim ", p.head_dim, ", this GPU allows ", allowed, "; ",
+                  " bytes of shared memory a block at head dim ", p.head_dim, ", this GPU allows ",
+                  block_shared_memory(device), "; ",
                   quadratic ? "the quadratic kernels run instead, slower on long sequences"
-                            : "LibTorch's products run instead, several times slower",
+                            : "the float32 kernels run instead, several times slower",
                   " (head dims up to 64 need less)");
   if (!quadratic) return std::nullopt;
   return shape;
+}
+
+// The shape as kernels run it, with the dtype that they run it in: half precision in bf16, in float32 what has kernels
+// there only (states of degrees 3 and 4). nullopt where there is no kernel.
+std::optional<kernels::AttentionShape> kernel_shape(const Problem& p, bool states, const at::Tensor& q) {
+  const at::ScalarType dtype = q.scalar_type();
+  const int64_t longest = std::numeric_limits<int>::max();
+  if (dtype == at::kDouble || p.value_dim != p.head_dim || p.batch > longest || p.key_len > longest)
+    return std::nullopt;
+  if (dtype != at::kFloat) {
+    if (const auto shape = bf16_shape(p, states, q.device())) return shape;
+  }
+  kernels::AttentionShape shape = shape_of(p);
+  shape.dtype = kernels::DataType::kFloat32;
+  if (kernels::unsupported_reason(shape) != nullptr || !fits(shape, states, q.device())) return std::nullopt;
+  return shape;
+}
+
+at::ScalarType dtype_of(const kernels::AttentionShape& shape) {
+  return shape.dtype == kernels::DataType::kFloat32 ? at::kFloat : at::kBFloat16;
 }
 
 void* pointer(const at::Tensor& t) { return t.numel() > 0 ? t.data_ptr() : nullptr; }
@@ -101,23 +110,19 @@ bool keeps_states(size_t bytes) {
 }  // namespace
 
 bool attention_kernel_serves(const Problem& p, const at::Tensor& q, bool has_initial_state) {
-  const bool half = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
-  const int64_t longest = std::numeric_limits<int>::max();
-  if (!half || p.value_dim != p.head_dim || p.batch > longest || p.key_len > longest) return false;
-  const bool states = has_initial_state || p.return_state;
-  return (!states || p.degree <= 2) && kernel_shape(p, states, q.device()).has_value();
+  return kernel_shape(p, has_initial_state || p.return_state, q).has_value();
 }
 
 KernelForward attention_kernel_forward(const Problem& p, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                        const OptTensor& log_g, const OptTensor& initial_state,
                                        const OptTensor& initial_key_sum) {
   const c10::cuda::CUDAGuard device(q.device());
-  const kernels::AttentionShape shape =
-      kernel_shape(p, initial_state.has_value() || p.return_state, q.device()).value();
-  const at::Tensor q_in = readable(q), k_in = readable(k), v_in = readable(v);
+  const kernels::AttentionShape shape = kernel_shape(p, initial_state.has_value() || p.return_state, q).value();
+  const at::ScalarType dtype = dtype_of(shape);
+  const at::Tensor q_in = readable(q, dtype), k_in = readable(k, dtype), v_in = readable(v, dtype);
   const at::Tensor gates = log_g.has_value() ? log_g->to(at::kFloat) : at::Tensor();
   const at::TensorOptions real = q.options().dtype(at::kFloat);
-  const at::Tensor y = at::empty({p.batch, p.query_len, p.query_heads, p.value_dim}, q.options().dtype(at::kBFloat16));
+  const at::Tensor y = at::empty({p.batch, p.query_len, p.query_heads, p.value_dim}, q.options().dtype(dtype));
   const at::Tensor r = at::empty({p.batch, p.query_len, p.query_heads, p.row_values()}, real);
   TORCH_INTERNAL_ASSERT(kernels::row_stats_floats(shape) <= static_cast<size_t>(r.numel()));
   const StateTensors initial = given(initial_state, initial_key_sum);
@@ -145,12 +150,12 @@ KernelBackward attention_kernel_backward(const Problem& p, const at::Tensor& dy,
                                          const OptTensor& initial_key_sum, const at::Tensor& y, const at::Tensor& r,
                                          const at::Tensor& chunk_states) {
   const c10::cuda::CUDAGuard device(q.device());
-  const kernels::AttentionShape shape =
-      kernel_shape(p, initial_state.has_value() || p.return_state, q.device()).value();
-  const at::Tensor q_in = readable(q), k_in = readable(k), v_in = readable(v), y_in = readable(y);
-  const at::Tensor dy_in = readable(dy), r_in = r.contiguous();
+  const kernels::AttentionShape shape = kernel_shape(p, initial_state.has_value() || p.return_state, q).value();
+  const at::ScalarType dtype = dtype_of(shape);
+  const at::Tensor q_in = readable(q, dtype), k_in = readable(k, dtype), v_in = readable(v, dtype);
+  const at::Tensor y_in = readable(y, dtype), dy_in = readable(dy, dtype), r_in = r.contiguous();
   const at::Tensor gates = log_g.has_value() ? log_g->to(at::kFloat) : at::Tensor();
-  const at::TensorOptions options = q.options().dtype(at::kBFloat16);
+  const at::TensorOptions options = q.options().dtype(dtype);
   const at::Tensor dq = at::empty(q.sizes(), options), dk = at::empty(k.sizes(), options);
   const at::Tensor dv = at::empty(v.sizes(), options);
   const at::Tensor none = at::empty({0}, r.options());
@@ -184,8 +189,8 @@ KernelBackward attention_kernel_backward(const Problem& p, const at::Tensor& dy,
   params.workspace = pointer(scratch);
   params.stream = c10::cuda::getCurrentCUDAStream().stream();
   kernels::power_attention_backward(params);
-  const at::ScalarType dtype = q.scalar_type();
-  return {dq.to(dtype), dk.to(dtype), dv.to(dtype), dlog_g, dinitial.state, dinitial.key_sum};
+  const at::ScalarType given_dtype = q.scalar_type();
+  return {dq.to(given_dtype), dk.to(given_dtype), dv.to(given_dtype), dlog_g, dinitial.state, dinitial.key_sum};
 }
 
 }  // namespace power::ops::cuda

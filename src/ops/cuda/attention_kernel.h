@@ -2,8 +2,9 @@
 
 #include "ops/dispatch.h"
 
-// The fused kernels of kernels/power_attention behind the operator: bf16 and fp16 (through bf16), quadratic and chunked
-// form, states of degrees 1 and 2. Forward and backward must be asked alike: r and chunk_states are theirs.
+// The fused kernels of kernels/ behind the operator, quadratic and chunked form: bf16 and fp16 (through bf16), with
+// states of degrees 1 and 2; float32, and through it bf16 and fp16 with states of degrees 3 and 4. Forward and backward
+// must be asked alike: r and chunk_states are theirs.
 namespace power::ops::cuda {
 
 bool attention_kernel_serves(const Problem& problem, const at::Tensor& q, bool has_initial_state);

@@ -8,12 +8,12 @@
 // Tensors as the kernels of kernels/power_attention read them.
 namespace power::ops::cuda {
 
-// bf16, elements contiguous, rows on 16-byte boundaries (else a copy).
-inline at::Tensor readable(const at::Tensor& x) {
-  constexpr int64_t kAlignment = 8;  // elements: 16 bytes
-  const at::Tensor t = x.to(at::kBFloat16);
+// Of this dtype, elements contiguous, rows on 16-byte boundaries (else a copy).
+inline at::Tensor readable(const at::Tensor& x, at::ScalarType dtype = at::kBFloat16) {
+  const at::Tensor t = x.to(dtype);
+  const int64_t alignment = 16 / t.element_size();
   bool aligned = t.stride(3) == 1 && reinterpret_cast<uintptr_t>(t.data_ptr()) % 16 == 0;
-  for (int64_t dim = 0; dim < 3; ++dim) aligned = aligned && t.stride(dim) % kAlignment == 0;
+  for (int64_t dim = 0; dim < 3; ++dim) aligned = aligned && t.stride(dim) % alignment == 0;
   return aligned ? t : t.contiguous();
 }
 
@@ -32,6 +32,21 @@ inline kernels::Normalize kernel_normalize(Normalize normalize) {
   return normalize == Normalize::kSum     ? kernels::Normalize::kSum
          : normalize == Normalize::kLayer ? kernels::Normalize::kLayer
                                           : kernels::Normalize::kNone;
+}
+
+inline kernels::AttentionShape shape_of(const Problem& p) {
+  kernels::AttentionShape shape;
+  shape.batch = static_cast<int>(p.batch);
+  shape.query_len = static_cast<int>(p.query_len);
+  shape.key_len = static_cast<int>(p.key_len);
+  shape.kv_heads = static_cast<int>(p.heads);
+  shape.group = static_cast<int>(p.group());
+  shape.head_dim = static_cast<int>(p.head_dim);
+  shape.degree = static_cast<int>(p.degree);
+  shape.scale = p.scale;
+  shape.normalize = kernel_normalize(p.normalize);
+  shape.chunk = static_cast<int>(p.chunk_size < p.key_len ? p.chunk_size : 0);
+  return shape;
 }
 
 }  // namespace power::ops::cuda
