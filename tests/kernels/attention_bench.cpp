@@ -1,10 +1,12 @@
-// Times the kernels without LibTorch, on random inputs: power_kernels_bench [B T H R D p CHUNK]... (0: quadratic form)
+// Times the kernels without LibTorch, on random inputs: power_kernels_bench [fp32] [B T H R D p CHUNK]... (0: quadratic
+// form)
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <random>
 #include <vector>
@@ -27,21 +29,30 @@ void* allocate(size_t bytes) {
   return pointer;
 }
 
-// bf16 of random normals times size; a million different values, repeated.
-void* random_bf16(size_t count, double size) {
+DataType dtype = DataType::kBFloat16;
+size_t element_bytes() { return dtype == DataType::kFloat32 ? 4 : 2; }
+
+// Random normals times size; a million different values, repeated.
+void* random_values(size_t count, double size) {
   static std::mt19937 random(1);
   std::normal_distribution<float> normal;
-  std::vector<uint16_t> block(std::min<size_t>(count, 1 << 20));
-  for (uint16_t& x : block) {
+  std::vector<char> block(std::min<size_t>(count, 1 << 20) * element_bytes());
+  for (size_t i = 0; i < block.size() / element_bytes(); ++i) {
     const float value = static_cast<float>(size) * normal(random);
     uint32_t bits;
     static_assert(sizeof bits == sizeof value);
     __builtin_memcpy(&bits, &value, 4);
-    x = static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    const uint16_t rounded = static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    if (dtype == DataType::kFloat32) {
+      __builtin_memcpy(&block[4 * i], &bits, 4);
+    } else {
+      __builtin_memcpy(&block[2 * i], &rounded, 2);
+    }
   }
-  char* pointer = static_cast<char*>(allocate(count * 2));
-  for (size_t at = 0; at < count; at += block.size()) {
-    check(cudaMemcpy(pointer + 2 * at, block.data(), 2 * std::min(block.size(), count - at), cudaMemcpyHostToDevice));
+  const size_t bytes = count * element_bytes();
+  char* pointer = static_cast<char*>(allocate(bytes));
+  for (size_t at = 0; at < bytes; at += block.size()) {
+    check(cudaMemcpy(pointer + at, block.data(), std::min(block.size(), bytes - at), cudaMemcpyHostToDevice));
   }
   return pointer;
 }
@@ -70,14 +81,14 @@ std::pair<double, double> time_ms(const std::function<void()>& run) {
 void bench(int B, int T, int H, int R, int D, int p, int chunk, bool gated) {
   const size_t rows = size_t(B) * T * H * R, keys = size_t(B) * T * H;
   ForwardParams f;
-  f.shape = {DataType::kBFloat16, B, T, T, H, R, D, p, 1 / std::sqrt(double(D)), Normalize::kSum, chunk};
+  f.shape = {dtype, B, T, T, H, R, D, p, 1 / std::sqrt(double(D)), Normalize::kSum, chunk};
   const auto query_view = [&](void* data) { return TensorView{data, int64_t(T) * H * R * D, H * R * D, D}; };
   const auto key_view = [&](void* data) { return TensorView{data, int64_t(T) * H * D, H * D, D}; };
   const double size = 1 / std::sqrt(double(D));
-  f.q = query_view(random_bf16(rows * D, size));
-  f.k = key_view(random_bf16(keys * D, size));
-  f.v = key_view(random_bf16(keys * D, size));
-  f.y = query_view(allocate(rows * D * 2));
+  f.q = query_view(random_values(rows * D, size));
+  f.k = key_view(random_values(keys * D, size));
+  f.v = key_view(random_values(keys * D, size));
+  f.y = query_view(allocate(rows * D * element_bytes()));
   f.row_stats = static_cast<float*>(allocate(row_stats_floats(f.shape) * 4));
   if (gated) {
     std::vector<float> gates(keys);
@@ -99,11 +110,11 @@ void bench(int B, int T, int H, int R, int D, int p, int chunk, bool gated) {
   b.log_g = f.log_g;
   b.states = f.states;
   b.y = f.y;
-  b.dy = query_view(random_bf16(rows * D, 1));
+  b.dy = query_view(random_values(rows * D, 1));
   b.row_stats = f.row_stats;
-  b.dq = query_view(allocate(rows * D * 2));
-  b.dk = key_view(allocate(keys * D * 2));
-  b.dv = key_view(allocate(keys * D * 2));
+  b.dq = query_view(allocate(rows * D * element_bytes()));
+  b.dk = key_view(allocate(keys * D * element_bytes()));
+  b.dv = key_view(allocate(keys * D * element_bytes()));
   b.dlog_g = static_cast<float*>(allocate(keys * 4));
   b.dlog_g_batch = int64_t(T) * H;
   b.dlog_g_token = H;
@@ -122,9 +133,11 @@ void bench(int B, int T, int H, int R, int D, int p, int chunk, bool gated) {
     check(cudaFree(f.states));
   }
   // FLOP of the definition's products: 2 in the forward pass, 7 (5 without recomputing scores twice) in the backward
-  // pass for each visible pair, and the states' 2 D^2 D a row and product.
+  // pass for each visible pair, and the states' 2 F D a row and product.
   const double span = chunk > 0 ? std::min(chunk, T) : T, pairs = double(B) * H * R * T * (span + 1) / 2;
-  const double features = p == 2 ? D * (D + 1) / 2.0 : D, states = T > span ? double(B) * H * T * 2 * features * D : 0;
+  double features = 1;
+  for (int i = 0; i < p; ++i) features *= double(D + i) / (i + 1);
+  const double states = T > span ? double(B) * H * T * 2 * features * D : 0;
   const double forward_flop = 4 * pairs * D + states * (1 + R), backward_flop = 14 * pairs * D + states * (2 + 2 * R);
   std::printf(
       "B%-3d T%-6d H%-3d R%-2d D%-4d p%d c%-5d %s  fwd %8.3f ms (p90 %8.3f) %6.1f TFLOP/s   bwd %8.3f ms (p90 %8.3f) "
@@ -147,8 +160,13 @@ void bench(int B, int T, int H, int R, int D, int p, int chunk, bool gated) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::strcmp(argv[1], "fp32") == 0) {
+    dtype = DataType::kFloat32;
+    --argc;
+    ++argv;
+  }
   if ((argc - 1) % 7 != 0) {
-    std::fprintf(stderr, "usage: power_kernels_bench [B T H R D p CHUNK]...\n");
+    std::fprintf(stderr, "usage: power_kernels_bench [fp32] [B T H R D p CHUNK]...\n");
     return 2;
   }
   cudaDeviceProp device;
