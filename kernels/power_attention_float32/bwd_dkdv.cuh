@@ -82,8 +82,8 @@ class QuerySteps {
     }
   }
   // From the gate of the first token of the block of rows to that of the last key; of the step that was loaded last.
-  POWER_DEVICE float block_factor(bool gated) const {
-    if (!gated) return 1.0f;
+  POWER_DEVICE float block_factor(int step, bool gated) const {
+    if (!gated || masked(step)) return 1.0f;
     return block_segment_ > last_key_ ? 0.0f : exp2_approx(difference(block_sum_, reference_));
   }
 
@@ -159,11 +159,10 @@ __global__ void __launch_bounds__(GradientTile<kDim>::kThreads, GradientTile<kDi
   for (int step = 0; step < count; ++step) {
     cp_async_wait<0>();
     sync_block();
-    const float block_factor = steps.block_factor(a.gated);
+    const float block_factor = steps.block_factor(step, a.gated);
     if (step + 1 < count) steps.load(shared.stages[(step + 1) % kStages], step + 1, args, head, gates, thread);
     cp_async_commit();
     const auto& stage = shared.stages[step % kStages];
-    const bool masked = steps.masked(step);
     const int row0 = steps.first_row(step);
     if (step == steps.clear_count()) to_own_gates();
     float s[kStep / 8][4], x[kStep / 8][4], w[kStep / 8][4];
@@ -172,15 +171,18 @@ __global__ void __launch_bounds__(GradientTile<kDim>::kThreads, GradientTile<kDi
     POWER_UNROLL
     for (int n = 0; n < kStep / 8; ++n) {
       POWER_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const int column = 8 * n + 2 * (lane % 4) + i % 2, half = i / 2;
-        w[n][i] = stage.weight[column];
-        if (!masked) {
-          w[n][i] *= block_factor;
-          continue;
+      for (int i = 0; i < 2; ++i) w[n][i] = w[n][2 + i] = stage.weight[8 * n + 2 * (lane % 4) + i] * block_factor;
+    }
+    if (steps.masked(step)) {
+      POWER_UNROLL
+      for (int n = 0; n < kStep / 8; ++n) {
+        POWER_UNROLL
+        for (int i = 0; i < 4; ++i) {
+          const int column = 8 * n + 2 * (lane % 4) + i % 2, half = i / 2;
+          const bool seen = keys.key[half] >= stage.segment[column] && row0 + column >= keys.first_row[half];
+          const float gate = a.gated ? exp2_approx(difference(stage.sum[column], keys.sum[half])) : 1.0f;
+          w[n][i] = seen ? w[n][i] * gate : 0.0f;
         }
-        if (a.gated) w[n][i] *= exp2_approx(difference(stage.sum[column], keys.sum[half]));
-        if (keys.key[half] < stage.segment[column] || row0 + column < keys.first_row[half]) w[n][i] = 0.0f;
       }
     }
     POWER_ROLLED

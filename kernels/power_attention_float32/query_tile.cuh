@@ -124,20 +124,26 @@ class KeySteps {
   // Gates of the lane's 2 rows x kStep keys, in the layout of multiply_rows.
   POWER_DEVICE void weights(float (&w)[kStep / 8][4], const Stage& stage, int step, float factor, const LaneRows& rows,
                             bool gated, int lane) const {
-    const float* decay = reinterpret_cast<const float*>(stage.gates);
-    const bool compared = masked(step);
+    if (!masked(step)) {
+      const float* decay = reinterpret_cast<const float*>(stage.gates);
+      POWER_UNROLL
+      for (int n = 0; n < kStep / 8; ++n) {
+        POWER_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          w[n][i] = w[n][2 + i] = gated ? decay[8 * n + 2 * (lane % 4) + i] * factor : 1.0f;
+        }
+      }
+      return;
+    }
     const int key0 = first_key(step);
     POWER_UNROLL
     for (int n = 0; n < kStep / 8; ++n) {
       POWER_UNROLL
       for (int i = 0; i < 4; ++i) {
         const int key = 8 * n + 2 * (lane % 4) + i % 2, half = i / 2;
-        if (!compared) {
-          w[n][i] = gated ? decay[key] * factor : 1.0f;
-          continue;
-        }
-        w[n][i] = gated ? exp2_approx(difference(rows.sum[half], stage.gates[key])) : 1.0f;
-        if (key0 + key < rows.segment[half] || key0 + key > rows.token[half]) w[n][i] = 0.0f;
+        const bool seen = key0 + key >= rows.segment[half] && key0 + key <= rows.token[half];
+        const float gate = gated ? exp2_approx(difference(rows.sum[half], stage.gates[key])) : 1.0f;
+        w[n][i] = seen ? gate : 0.0f;
       }
     }
   }

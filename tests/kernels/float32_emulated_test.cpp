@@ -152,6 +152,7 @@ TEST(Float32ChunkedEmulated, HighDegrees) {
   AttentionCase c = chunked(80, 16, 4, Gates::kMild);
   c.group = 2;
   check(c);
+  if (std::getenv("POWER_TEST_LONG")) check(chunked(70, 32, 4, Gates::kMild));  // 52,360 features
 }
 
 TEST(Float32ChunkedEmulated, GroupsAndFewerQueries) {
