@@ -42,7 +42,7 @@ bool is_group(const std::string& name) {
 }
 
 [[noreturn]] void fail_unknown_command(const std::string& name) {
-  Words names;
+  Words names = {"--help", "--version"};
   for (const Command& command : commands()) {
     names.push_back(command.name);
     const std::string group = command.name.substr(0, command.name.find(' '));

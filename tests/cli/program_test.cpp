@@ -39,6 +39,8 @@ TEST(Program, BadCommandLinesEndWithTwoAndSayWhatToDo) {
   expect_failure({"trian"}, 2, "unknown command 'trian'; the nearest is 'train' (`powertrain --help` lists all)");
   expect_failure({"genrate", "--prompt", "x"}, 2, "the nearest is 'generate'");
   expect_failure({"--config", "x"}, 2, "unknown command '--config'");
+  expect_failure({"--verison"}, 2, "the nearest is '--version'");
+  expect_failure({"version"}, 2, "the nearest is '--version'");
   expect_failure({"train", "--batchsize=8"}, 2, "unknown option --batchsize; the nearest is --batch_size");
   expect_failure({"train", "--nproc=2"}, 2, "unknown option --nproc");
   expect_failure({"train", "--set", "batchsize=8"}, 2, "unknown key 'batchsize'; the nearest is 'batch_size'");
