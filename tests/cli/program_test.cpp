@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/version.h"
 #include "tests/cli/run_program.h"
+#include "tests/cli/tiny_train.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
@@ -192,23 +193,6 @@ TEST(Program, DoctorReportsThisMachine) {
   EXPECT_PRED2(contains, text.out, POWERTRAIN_LIBTORCH_VERSION);
 }
 
-// One step of a small model, in the folder's "run".
-Words tiny_train(const test::TempFolder& folder, const Words& more) {
-  Words words = {"train",
-                 "--config=" + (test::source_dir() / "configs/tiny_cpu.yaml").string(),
-                 "--n_layer=1",
-                 "--n_embd=16",
-                 "--n_head=1",
-                 "--head_size=8",
-                 "--batch_size=1",
-                 "--block_size=16",
-                 "--disable_eval",
-                 "--max_iters=1",
-                 "--out_dir=" + (folder / "run").string()};
-  words.insert(words.end(), more.begin(), more.end());
-  return words;
-}
-
 // A checkpoint copied away from its run, to a machine that has not the run's data.
 TEST(Program, ACheckpointAloneIsEnough) {
   const test::TempFolder folder;
@@ -218,8 +202,10 @@ TEST(Program, ACheckpointAloneIsEnough) {
       {"data", "tokenize", folder / "text.txt", "--tokenizer", "bytes", "--out", data, "--val_fraction", "0.01"});
   EXPECT_EQ(tokens.exit_code, 0) << tokens.err;
   EXPECT_PRED2(contains, tokens.err, "val.bin is too short to judge a model by; hold out more");
-  ASSERT_EQ(
-      run_program(tiny_train(folder, {"--dataset=letters", "--data_root=" + (folder / "data").string()})).exit_code, 0);
+  ASSERT_EQ(run_program(test::tiny_train(folder / "run", {"--max_iters=1", "--dataset=letters",
+                                                          "--data_root=" + (folder / "data").string()}))
+                .exit_code,
+            0);
   const fs::path copy = folder / "copy";
   fs::rename(folder / "run/ckpt/step-00000001", copy);
   fs::rename(data, folder / "letters");
@@ -238,7 +224,7 @@ TEST(Program, OpenMpThreadsSpinBrieflyUnlessToldOtherwise) {
   const test::TempFolder folder;
   const auto spin_count = [&](const std::map<std::string, std::string>& environment) {
     const ProgramResult result =
-        run_program(tiny_train(folder, {"--overwrite=True", "--data_root=" + (test::source_dir() / "data").string()}),
+        run_program(test::tiny_train(folder / "run", {"--max_iters=1", "--overwrite=True", test::shipped_data()}),
                     {.environment = environment});
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return nlohmann::json::parse(read_file(folder / "run/env.json")).at("spin_count");

@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "core/str.h"
 #include "tests/cli/run_program.h"
+#include "tests/cli/tiny_train.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
@@ -27,20 +28,7 @@ class Signals : public testing::Test {
 
   // A model that trains within a millisecond a step on the shipped text.
   Words train(const std::string& steps) const {
-    return {"train",
-            "--config",
-            test::source_dir() / "configs/tiny_cpu.yaml",
-            "--n_layer=1",
-            "--n_embd=16",
-            "--n_head=1",
-            "--head_size=8",
-            "--batch_size=1",
-            "--block_size=16",
-            "--disable_eval",
-            "--log_interval=1",
-            "--max_iters=" + steps,
-            "--data_root=" + (test::source_dir() / "data").string(),
-            "--out_dir=" + run_folder().string()};
+    return test::tiny_train(run_folder(), {"--log_interval=1", "--max_iters=" + steps, test::shipped_data()});
   }
   void make_checkpoint() const {
     const ProgramResult result = run_program(train("1"));
