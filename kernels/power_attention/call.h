@@ -93,7 +93,8 @@ inline void set_gate_gradient(AttentionArgs& args, const BackwardParams& params)
   args.dlog_g_head = params.dlog_g_head;
 }
 
-// Empty where sizes and options are in range, else what is not; the smallest tiles have this many query rows, keys.
-std::string shape_problem(const AttentionShape& shape, int row_tile, int key_tile);
+// Empty where sizes and options are in range, else what is not. The smallest tiles have this many query rows, keys;
+// chunks are multiples of chunk_unit.
+std::string shape_problem(const AttentionShape& shape, int row_tile, int key_tile, int chunk_unit);
 
 }  // namespace power::kernels

@@ -155,7 +155,7 @@ void set_row_stats(AttentionArgs& args, const AttentionShape& shape, float* row_
 
 }  // namespace
 
-std::string shape_problem(const AttentionShape& shape, int row_tile, int key_tile) {
+std::string shape_problem(const AttentionShape& shape, int row_tile, int key_tile, int chunk_unit) {
   std::ostringstream out;
   const int64_t row_tiles = ceil_div<int64_t>(int64_t{chunk_of(shape)} * shape.group, row_tile);
   const int64_t key_tiles = ceil_div<int64_t>(chunk_of(shape), key_tile);
@@ -171,8 +171,8 @@ std::string shape_problem(const AttentionShape& shape, int row_tile, int key_til
     out << "scale must be finite and not 0";
   } else if (rows_of(shape) > (int64_t{1} << 30) || int64_t{shape.key_len} > (int64_t{1} << 30)) {
     out << "more than 2^30 query rows of a kv head, or keys";
-  } else if (shape.chunk < 0 || shape.chunk % kGateTile != 0) {
-    out << "chunk=" << shape.chunk << " must be a multiple of " << kGateTile << " or 0";
+  } else if (shape.chunk < 0 || shape.chunk % chunk_unit != 0) {
+    out << "chunk=" << shape.chunk << " must be a multiple of " << chunk_unit << " or 0";
   } else if (chunks_of(shape) * std::max(row_tiles, key_tiles) > 65535) {
     // Tiles are counted in the grid's y dimension, which ends there.
     out << "key_len=" << shape.key_len << " in chunks of " << chunk_of(shape) << " with group=" << shape.group
@@ -184,7 +184,7 @@ std::string shape_problem(const AttentionShape& shape, int row_tile, int key_til
 const char* unsupported_reason(const AttentionShape& shape) {
   if (shape.dtype == DataType::kFloat32) return float32::unsupported_reason(shape);
   static thread_local std::string reason;
-  reason = shape_problem(shape, 128, 64);
+  reason = shape_problem(shape, 128, 64, kGateTile);
   if (reason.empty() && chunks_of(shape) > 1 && find_state_kernels(shape) == nullptr) {
     reason = "no chunked kernel for degree=" + std::to_string(shape.degree) + ", it must be 1 or 2";
   }

@@ -29,7 +29,8 @@ struct AttentionShape {
   int degree = 2;
   double scale = 0;  // inside the power
   Normalize normalize = Normalize::kSum;
-  // Keys of a chunk, a multiple of 64: inside a chunk all pairs, before it a state. 0: one chunk, the quadratic form.
+  // Keys of a chunk (bf16: a multiple of 64): inside a chunk all pairs, before it a state. 0: one chunk, the quadratic
+  // form.
   int chunk = 0;
 };
 

@@ -102,7 +102,7 @@ void make_states(const Args& args, const CompiledKernels& kernels, const State& 
 
 const char* unsupported_reason(const AttentionShape& shape) {
   static thread_local std::string reason;
-  reason = shape_problem(shape, kSmallestTile, kSmallestTile);
+  reason = shape_problem(shape, kSmallestTile, kSmallestTile, 1);
   if (reason.empty() && chunks_of(shape) > 1 && !has_states(shape)) {
     reason =
         "no chunked kernel for degree=" + std::to_string(shape.degree) + " head_dim=" + std::to_string(shape.head_dim);

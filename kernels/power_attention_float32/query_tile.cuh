@@ -76,7 +76,7 @@ class KeySteps {
 
   template <int kRows>
   POWER_DEVICE KeySteps(const AttentionArgs& args, const GateArrays& gates, const QueryTile<kRows>& tile, int thread)
-      : first_token_(tile.first_token) {
+      : chunk_begin_(tile.chunk.first_key), first_token_(tile.first_token) {
     const KeyBlocks blocks = find_key_blocks<kThreads>(args, gates, tile.chunk.first_key / kBlockRows, tile.first_token,
                                                        tile.last_token, thread);
     begin_ = blocks.begin * kBlockRows;
@@ -97,10 +97,11 @@ class KeySteps {
                          int thread) {
     const AttentionArgs& a = args.attention;
     const int key0 = first_key(step);
+    // Blocks of 64 keys are counted from the first one: a chunk may begin inside its first block.
     load_rows_async<kDim, kStep, kThreads>(stage.k, keys_of(args.k, head), FastDivisor(), key0, a.keys, a.head_dim,
-                                           thread);
+                                           thread, chunk_begin_);
     load_rows_async<kDim, kStep, kThreads>(stage.v, keys_of(args.v, head), FastDivisor(), key0, a.keys, a.head_dim,
-                                           thread);
+                                           thread, chunk_begin_);
     if (!a.gated) return;
     const uint32_t to = shared_address(stage.gates) + 16 * thread;
     if (masked(step)) {
@@ -149,7 +150,7 @@ class KeySteps {
   }
 
  private:
-  int begin_, masked_, end_, first_token_, segment_ = -1;
+  int begin_, masked_, end_, chunk_begin_, first_token_, segment_ = -1;
   FloatPair reference_{0.0f, 0.0f}, block_sum_{0.0f, 0.0f};
 };
 

@@ -72,11 +72,7 @@ void finish_gates(Args& args, float* dlog_g, void* stream) {
 
 bool state_ops_serve(const StateShape& s) {
   if (s.chunk < 1 || s.tokens < 1 || s.batch < 1 || s.head_dim > largest_state_head_dim(s.degree)) return false;
-  AttentionShape shape = attention_shape(s, 1);
-  shape.chunk = 0;  // whose multiples of 64 are the pairs' concern
-  if (!shape_problem(shape, kSmallestTile, kSmallestTile).empty()) return false;
-  const int64_t rows = int64_t{std::min(s.chunk, s.tokens)} * s.group;
-  return ceil_div<int64_t>(s.tokens, s.chunk) * ceil_div<int64_t>(rows, kSmallestTile) <= 65535;
+  return shape_problem(attention_shape(s, 1), kSmallestTile, kSmallestTile, 1).empty();
 }
 
 size_t state_workspace_bytes(const StateShape& s, bool gated) {

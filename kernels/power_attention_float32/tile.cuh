@@ -48,11 +48,11 @@ struct RowsView {
   int64_t token_stride, head_stride;  // elements
 };
 
-// Starts the copy of rows row0..row0+kRows-1 into a tile; rows from row_limit on and columns from head_dim on become
-// zero.
+// Starts the copy of rows row0..row0+kRows-1 into a tile; rows outside row_begin..row_limit-1 and columns from
+// head_dim on become zero.
 template <int kDim, int kRows, int kThreads>
 POWER_DEVICE void load_rows_async(uint8_t* tile, const RowsView& view, const FastDivisor& group, int row0,
-                                  int row_limit, int head_dim, int thread) {
+                                  int row_limit, int head_dim, int thread, int row_begin = 0) {
   constexpr int kChunks = kDim / 4, kRowsAtOnce = kThreads / kChunks;
   static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0, "every thread copies the same number of chunks");
   const uint32_t base = shared_address(tile);
@@ -60,7 +60,7 @@ POWER_DEVICE void load_rows_async(uint8_t* tile, const RowsView& view, const Fas
   POWER_UNROLL
   for (int i = 0; i < kRows / kRowsAtOnce; ++i) {
     const int row = thread / kChunks + i * kRowsAtOnce;
-    const bool valid = row0 + row < row_limit && column < head_dim;
+    const bool valid = row0 + row >= row_begin && row0 + row < row_limit && column < head_dim;
     const uint32_t r = valid ? row0 + row : 0, token = divide(r, group), head = r - token * group.divisor;
     const float* source = view.data + token * view.token_stride + head * view.head_stride + (valid ? column : 0);
     cp_async_16(base + Tile<kDim>::offset(row, column), source, valid);

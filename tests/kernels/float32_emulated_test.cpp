@@ -111,6 +111,23 @@ TEST(Float32ChunkedEmulated, LengthsAndGates) {
   }
 }
 
+// Chunks that begin inside a block of 64 keys.
+TEST(Float32ChunkedEmulated, AnyChunkSize) {
+  for (int chunk : {1, 30, 100}) {
+    for (int degree : {1, 2}) {
+      AttentionCase c = chunked(chunk == 1 ? 9 : 210, 8, degree, chunk == 30 ? Gates::kSegments : Gates::kMild);
+      c.chunk = chunk;
+      c.group = degree;
+      c.initial = c.final = true;
+      check(c);
+    }
+  }
+  AttentionCase c = chunked(200, 16, 2, Gates::kStrong);
+  c.chunk = 100;
+  c.query_len = 77;
+  check(c);
+}
+
 TEST(Float32ChunkedEmulated, HeadDims) {
   for (int head_dim : {8, 32, 40, 64}) check(chunked(130, head_dim, 2, Gates::kMild));
   for (int head_dim : {24, 96, 128}) check(chunked(130, head_dim, 1, Gates::kMild));

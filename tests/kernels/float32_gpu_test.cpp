@@ -107,7 +107,7 @@ TEST_F(Float32Gpu, LongSequences) {
 
 TEST_F(Float32ChunkedGpu, LengthsChunksAndGates) {
   for (int len : {65, 127, 239, 1000}) {
-    for (int chunk : {64, 128, 512}) {
+    for (int chunk : {37, 64, 100, 512}) {
       for (Gates gates : kAllGates) check(chunked(len, 32, 2, chunk, gates));
     }
   }

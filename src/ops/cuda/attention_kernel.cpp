@@ -47,8 +47,8 @@ std::optional<kernels::AttentionShape> bf16_shape(const Problem& p, bool states,
   return shape;
 }
 
-// The shape as kernels run it, with the dtype that they run it in: half precision in bf16, in float32 what has kernels
-// there only (states of degrees 3 and 4). nullopt where there is no kernel.
+// The shape as kernels run it, with the dtype that they run it in: half precision in bf16, or in float32 where kernels
+// are there only (states of degrees 3 and 4, chunks of any size). nullopt where there is no kernel.
 std::optional<kernels::AttentionShape> kernel_shape(const Problem& p, bool states, const at::Tensor& q) {
   const at::ScalarType dtype = q.scalar_type();
   const int64_t longest = std::numeric_limits<int>::max();

@@ -3,8 +3,8 @@
 #include "ops/dispatch.h"
 
 // The fused kernels of kernels/ behind the operator, quadratic and chunked form: bf16 and fp16 (through bf16), with
-// states of degrees 1 and 2; float32, and through it bf16 and fp16 with states of degrees 3 and 4. Forward and backward
-// must be asked alike: r and chunk_states are theirs.
+// states of degrees 1 and 2 and chunks of a multiple of 64 keys; float32, and through it what bf16 and fp16 lack.
+// Forward and backward must be asked alike: r and chunk_states are theirs.
 namespace power::ops::cuda {
 
 bool attention_kernel_serves(const Problem& problem, const at::Tensor& q, bool has_initial_state);
