@@ -22,6 +22,8 @@ void set_times(Pass& pass, std::vector<double> times) {
   pass.p90 = times[times.size() * 9 / 10];
 }
 
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
 // FLOP/s of a square product and bytes/s (read and written) of a copy, on random data.
 void measure_ceilings(Timer& timer, at::Device device, OperatorBenchResult& result) {
   const int64_t size = device.is_cuda() ? 8192 : 1024;
@@ -66,9 +68,12 @@ OperatorBenchRow measure(Timer& timer, const OperatorShape& shape, Attention att
     // The graph stays, so that the backward pass runs again and again on one forward pass.
     row.backward.kernels = profile_kernels(
         device, [&] { torch::autograd::grad({y}, load.inputs, {load.dy}, /*retain_graph=*/true); }, kProfiledRuns);
+  } catch (const Error&) {
+    throw;  // of the bench itself
   } catch (const c10::Error& error) {
-    row.failure = error.what_without_backtrace();
-    row.failure = row.failure.substr(0, row.failure.find('\n'));
+    row.failure = first_line(error.what_without_backtrace());
+  } catch (const std::exception& error) {  // of the kernels
+    row.failure = first_line(error.what());
   }
   return row;
 }

@@ -47,7 +47,7 @@ void print_row(const OperatorBenchRow& row, const OperatorBenchRow* cudnn, const
     left(passes[i].first, 8);
     const double flops = pass.per_second(pass.work.flop);
     out << format_number("%10.3f", pass.median) << format_number("%10.3f", pass.p90)
-        << format_number("%9.4g", flops * 1e-12) << format_number("%7.1f%%", 100 * flops / result.matmul_flops)
+        << format_number("%10.4g", flops * 1e-12) << format_number("%7.1f%%", 100 * flops / result.matmul_flops)
         << format_number("%9.4g", pass.per_second(pass.work.bytes) * 1e-9)
         << format_number("%9.3g", pass.per_second(row.tokens()) * 1e-6);
     if (cudnn != nullptr) out << format_number("%9.2f", pass.median / of_cudnn[i].second->median);
@@ -110,7 +110,7 @@ void print_head(const OperatorBenchResult& result, const OperatorBenchOptions& o
       << ";\n"
       << kWorkText << "\n"
       << std::left << std::setw(21) << "B,T,H,R,D,P" << std::setw(18) << "attention" << std::setw(8) << "pass"
-      << "        ms       p90  TFLOP/s   of mm     GB/s   Mtok/s" << (gpu ? "  / cuDNN" : "") << std::endl;
+      << "        ms       p90   TFLOP/s   of mm     GB/s   Mtok/s" << (gpu ? "  / cuDNN" : "") << std::endl;
 }
 
 void print_shape(const std::vector<OperatorBenchRow>& rows, const OperatorBenchResult& result, std::ostream& out) {
