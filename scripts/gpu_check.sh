@@ -35,6 +35,7 @@ else
 fi
 [ -x "$build/powertrain" ] && run "$build/powertrain" selftest
 run "$tests/power_kernels_bench"
+run "$tests/power_kernels_bench" fp32 64 1024 12 1 64 2 0 1 16384 12 1 64 2 1024 1 16384 12 1 16 4 1024
 run "$tests/power_decode_bench"
 if [ -x "$build/powertrain" ]; then
   run "$build/powertrain" bench operator

@@ -20,45 +20,6 @@ double dot(const double* a, const double* b, int n) {
   return sum;
 }
 
-// Index tuples of phi, non-decreasing, in lexicographic order, and how many orders of its indices each stands for.
-struct Features {
-  std::vector<std::vector<int>> tuples;
-  std::vector<double> multiplicity;
-
-  Features(int head_dim, int degree) {
-    std::vector<int> tuple(degree, 0);
-    for (;;) {
-      double count = 1;
-      int run = 0;
-      for (int i = 0; i < degree; ++i) {
-        run = i > 0 && tuple[i] == tuple[i - 1] ? run + 1 : 1;
-        count *= double(i + 1) / run;
-      }
-      tuples.push_back(tuple);
-      multiplicity.push_back(count);
-      int last = degree - 1;
-      while (last >= 0 && tuple[last] == head_dim - 1) --last;
-      if (last < 0) return;
-      std::fill(tuple.begin() + last, tuple.end(), tuple[last] + 1);
-    }
-  }
-  double value(size_t f, const double* x) const {
-    double product = 1;
-    for (int i : tuples[f]) product *= x[i];
-    return product;
-  }
-  // dx += weight * d value / dx
-  void add_gradient(size_t f, const double* x, double weight, double* dx) const {
-    for (size_t at = 0; at < tuples[f].size(); ++at) {
-      double product = weight;
-      for (size_t other = 0; other < tuples[f].size(); ++other) {
-        if (other != at) product *= x[tuples[f][other]];
-      }
-      dx[tuples[f][at]] += product;
-    }
-  }
-};
-
 class HeadReference {
  public:
   HeadReference(const ReferenceInputs& in, const Features& features, ReferenceOutputs& out, int batch, int head)
@@ -213,6 +174,40 @@ class HeadReference {
 };
 
 }  // namespace
+
+Features::Features(int head_dim, int degree) {
+  std::vector<int> tuple(degree, 0);
+  for (;;) {
+    double count = 1;
+    int run = 0;
+    for (int i = 0; i < degree; ++i) {
+      run = i > 0 && tuple[i] == tuple[i - 1] ? run + 1 : 1;
+      count *= double(i + 1) / run;
+    }
+    tuples.push_back(tuple);
+    multiplicity.push_back(count);
+    int last = degree - 1;
+    while (last >= 0 && tuple[last] == head_dim - 1) --last;
+    if (last < 0) return;
+    std::fill(tuple.begin() + last, tuple.end(), tuple[last] + 1);
+  }
+}
+
+double Features::value(size_t f, const double* x) const {
+  double product = 1;
+  for (int i : tuples[f]) product *= x[i];
+  return product;
+}
+
+void Features::add_gradient(size_t f, const double* x, double weight, double* dx) const {
+  for (size_t at = 0; at < tuples[f].size(); ++at) {
+    double product = weight;
+    for (size_t other = 0; other < tuples[f].size(); ++other) {
+      if (other != at) product *= x[tuples[f][other]];
+    }
+    dx[tuples[f][at]] += product;
+  }
+}
 
 ReferenceOutputs reference_attention(const ReferenceInputs& in, bool backward, int threads) {
   ReferenceOutputs out;

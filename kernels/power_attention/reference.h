@@ -8,6 +8,17 @@
 // The operator in double precision, written as loops from its definition: what the kernels are compared with.
 namespace power::kernels {
 
+// phi: index tuples, non-decreasing, in lexicographic order, and how many orders of its indices each stands for.
+struct Features {
+  std::vector<std::vector<int>> tuples;
+  std::vector<double> multiplicity;
+
+  Features(int head_dim, int degree);
+  double value(size_t f, const double* x) const;
+  // dx += weight * d value / dx
+  void add_gradient(size_t f, const double* x, double weight, double* dx) const;
+};
+
 // Contiguous q, y, dy, dq (B,TQ,HQ,D); k, v, dk, dv (B,TK,H,D); log_g, dlog_g (B,TK,H), empty without gates.
 struct ReferenceInputs {
   AttentionShape shape;

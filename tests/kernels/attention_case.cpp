@@ -214,29 +214,11 @@ class CaseRun {
   }
   size_t state_elements() const { return size_t(c_.batch) * c_.kv_heads * state_features() * c_.head_dim; }
 
-  // Calls use(multiplicity * product of entries) for every index tuple, in lexicographic order.
-  template <class Use>
-  void for_each_feature(const std::vector<double>& x, const Use& use) const {
-    std::vector<int> tuple(c_.degree, 0);
-    for (;;) {
-      double phi = 1;
-      int run = 0;
-      for (int i = 0; i < c_.degree; ++i) {
-        run = i > 0 && tuple[i] == tuple[i - 1] ? run + 1 : 1;
-        phi *= x[tuple[i]] * (i + 1) / run;
-      }
-      use(phi);
-      int last = c_.degree - 1;
-      while (last >= 0 && tuple[last] == c_.head_dim - 1) --last;
-      if (last < 0) return;
-      std::fill(tuple.begin() + last, tuple.end(), tuple[last] + 1);
-    }
-  }
-
   // An initial state is the sum over keys before the first one.
   void add_earlier_keys(std::mt19937& random, double size) {
     std::normal_distribution<double> normal;
     const int D = c_.head_dim;
+    const Features features(D, c_.degree);
     inputs_.initial_state.assign(state_elements(), 0.0);
     inputs_.initial_key_sum.assign(state_elements() / D, 0.0);
     for (int head = 0; head < c_.batch * c_.kv_heads; ++head) {
@@ -244,12 +226,12 @@ class CaseRun {
         std::vector<double> k(D), v(D);
         for (double& x : k) x = size * c_.magnitude * normal(random);
         for (double& x : v) x = size * normal(random);
-        size_t f = head * state_features();
-        for_each_feature(k, [&](double phi) {
-          inputs_.initial_key_sum[f] += phi;
-          for (int e = 0; e < D; ++e) inputs_.initial_state[f * D + e] += phi * v[e];
-          ++f;
-        });
+        for (size_t f = 0; f < state_features(); ++f) {
+          const double phi = features.multiplicity[f] * features.value(f, k.data());
+          const size_t at = head * state_features() + f;
+          inputs_.initial_key_sum[at] += phi;
+          for (int e = 0; e < D; ++e) inputs_.initial_state[at * D + e] += phi * v[e];
+        }
       }
     }
     for (auto* sums : {&inputs_.initial_state, &inputs_.initial_key_sum}) {

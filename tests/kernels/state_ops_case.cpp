@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 
+#include "kernels/power_attention/reference.h"
 #include "kernels/power_attention_float32/state_ops.h"
 #include "tests/kernels/guarded.h"
 
@@ -60,43 +61,6 @@ class Results {
   std::vector<std::unique_ptr<Guarded>> memory_;
   size_t next_ = 0;
   CaseResult result_;
-};
-
-struct Features {
-  std::vector<std::vector<int>> tuples;
-  Values multiplicity;
-
-  Features(int head_dim, int degree) {
-    std::vector<int> tuple(degree, 0);
-    for (;;) {
-      double count = 1;
-      int run = 0;
-      for (int i = 0; i < degree; ++i) {
-        run = i > 0 && tuple[i] == tuple[i - 1] ? run + 1 : 1;
-        count *= double(i + 1) / run;
-      }
-      tuples.push_back(tuple);
-      multiplicity.push_back(count);
-      int last = degree - 1;
-      while (last >= 0 && tuple[last] == head_dim - 1) --last;
-      if (last < 0) return;
-      std::fill(tuple.begin() + last, tuple.end(), tuple[last] + 1);
-    }
-  }
-  double value(size_t f, const double* x) const {
-    double product = 1;
-    for (int i : tuples[f]) product *= x[i];
-    return product;
-  }
-  void add_gradient(size_t f, const double* x, double weight, double* dx) const {
-    for (size_t at = 0; at < tuples[f].size(); ++at) {
-      double product = weight;
-      for (size_t other = 0; other < tuples[f].size(); ++other) {
-        if (other != at) product *= x[tuples[f][other]];
-      }
-      dx[tuples[f][at]] += product;
-    }
-  }
 };
 
 }  // namespace
