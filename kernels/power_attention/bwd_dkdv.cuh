@@ -3,6 +3,7 @@
 #include "kernels/common/launch.h"
 #include "kernels/power_attention/bwd.h"
 #include "kernels/power_attention/config.h"
+#include "kernels/power_attention/row_math.cuh"
 #include "kernels/power_attention/state.cuh"
 #include "kernels/power_attention/supported.h"
 
@@ -329,8 +330,7 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
         POWER_UNROLL
         for (int half = 0; half < 2; ++half) {
           const int key = first_key + tile_row0 + 16 * m + 8 * half + lane / 4;
-          dot[m][half] += shuffle_xor(dot[m][half], 1);
-          dot[m][half] += shuffle_xor(dot[m][half], 2);
+          dot[m][half] = sum_of_row(dot[m][half]);
           if (lane % 4 == 0 && key < key_end) {
             args.key_state_dot[int64_t{head.head} * args.keys + key] = dot[m][half] * own_gate(key);
           }
@@ -421,8 +421,7 @@ __global__ void __launch_bounds__(KeyTile<kDim>::kThreads, KeyTile<kDim>::kBlock
       const int key = first_key + tile_row0 + 16 * m + 8 * half + lane / 4;
       one[m][half] = 1.0f;
       dk_factor[m][half] = static_cast<float>(args.degree);
-      dot[m][half] += shuffle_xor(dot[m][half], 1);
-      dot[m][half] += shuffle_xor(dot[m][half], 2);
+      dot[m][half] = sum_of_row(dot[m][half]);
       if (args.gated && lane % 4 == 0 && key < key_end) {
         args.key_dot[int64_t{head.head} * args.keys + key] = dot[m][half];
       }

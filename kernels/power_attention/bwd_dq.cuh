@@ -3,6 +3,7 @@
 #include "kernels/common/launch.h"
 #include "kernels/power_attention/bwd.h"
 #include "kernels/power_attention/config.h"
+#include "kernels/power_attention/row_math.cuh"
 #include "kernels/power_attention/state.cuh"
 #include "kernels/power_attention/supported.h"
 
@@ -297,8 +298,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
       const int64_t index = int64_t{head.head} * args.rows + row;
       const float r = row < row_end ? args.inverse[index] : 0.0f;
       factor[m][half] = r * static_cast<float>(args.degree);
-      dot[m][half] += shuffle_xor(dot[m][half], 1);
-      dot[m][half] += shuffle_xor(dot[m][half], 2);
+      dot[m][half] = sum_of_row(dot[m][half]);
       if (lane % 4 != 0 || row >= row_end) continue;
       const float row_dot = dot[m][half] * r;
       const bool sum = args.normalize == Normalize::kSum;

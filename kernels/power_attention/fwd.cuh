@@ -3,6 +3,7 @@
 #include "kernels/common/launch.h"
 #include "kernels/power_attention/config.h"
 #include "kernels/power_attention/fwd.h"
+#include "kernels/power_attention/row_math.cuh"
 #include "kernels/power_attention/state.cuh"
 #include "kernels/power_attention/supported.h"
 
@@ -71,23 +72,7 @@ POWER_DEVICE void accumulate_output(float (&n)[kM][kDim / 8][4], float (&l)[kM][
   multiply_mnmajor<kDim>(n, p, v_tile, key0, lane);
 }
 
-POWER_DEVICE float quad_sum(float x) {
-  x += shuffle_xor(x, 1);
-  return x + shuffle_xor(x, 2);
-}
-
-POWER_DEVICE float quad_max(float x) {
-  x = fmaxf(x, shuffle_xor(x, 1));
-  return fmaxf(x, shuffle_xor(x, 2));
-}
-
-// Largest power of two <= |x|, or 1 where x is 0, as an exponent.
-POWER_DEVICE int exponent_of(float x) {
-  const int biased = static_cast<int>((__float_as_uint(x) >> 23) & 255);
-  return biased == 0 ? 0 : biased - 127;
-}
-
-// 1 / (max |q_i| * max |k|) as a power of two: scores are then at most about head_dim in size.
+// The rows' power-of-two scales.
 template <int kDim, int kM>
 POWER_DEVICE void find_row_scale(float (&row_scale)[kM][2], uint32_t q_tile, int row0, float key_max, int lane) {
   const uint32_t rows = q_tile + Image<kDim>::rows16(row0);
@@ -107,44 +92,9 @@ POWER_DEVICE void find_row_scale(float (&row_scale)[kM][2], uint32_t q_tile, int
           largest = fmaxf(largest, fmaxf(fabsf(bf16_low(pair)), fabsf(bf16_high(pair))));
         }
       }
-      const int exponent = exponent_of(quad_max(largest)) + exponent_of(key_max);
-      const int clamped = exponent > 100 ? 100 : (exponent < -100 ? -100 : exponent);
-      row_scale[m][half] = __uint_as_float(static_cast<uint32_t>(127 - clamped) << 23);
+      row_scale[m][half] = row_scale_for(largest_of_row(largest), key_max);
     }
   }
-}
-
-// r of one row for `layer`, after which n holds n - mean: y = r * n.
-template <int kDim>
-POWER_DEVICE float center_row(float (&n)[kDim / 8][4], int half, int head_dim, float scale_power, int lane) {
-  float sum = 0.0f;
-  POWER_UNROLL
-  for (int block = 0; block < kDim / 8; ++block) sum += n[block][2 * half] + n[block][2 * half + 1];
-  const float mean = quad_sum(sum) / static_cast<float>(head_dim);
-  float largest = 0.0f;
-  POWER_UNROLL
-  for (int block = 0; block < kDim / 8; ++block) {
-    POWER_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      float& x = n[block][2 * half + i];
-      x = 8 * block + 2 * (lane % 4) + i < head_dim ? x - mean : 0.0f;
-      largest = fmaxf(largest, fabsf(x));
-    }
-  }
-  largest = quad_max(largest);
-  float squares = 0.0f;  // of values scaled to 1: n^2 can leave float's range where n does not
-  const float inverse_largest = largest == 0.0f ? 0.0f : 1.0f / largest;
-  POWER_UNROLL
-  for (int block = 0; block < kDim / 8; ++block) {
-    POWER_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const float x = n[block][2 * half + i] * inverse_largest;
-      squares = fmaf(x, x, squares);
-    }
-  }
-  squares = quad_sum(squares);
-  const float r = squares == 0.0f ? 0.0f : inverse_largest / sqrtf(squares / static_cast<float>(head_dim));
-  return scale_power < 0.0f ? -r : r;
 }
 
 // l += q^T Z q, columns summed by the lane that holds them, for the block with rows 64*part.. of one part of Z.
@@ -392,12 +342,13 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   for (int m = 0; m < kM; ++m) {
     POWER_UNROLL
     for (int half = 0; half < 2; ++half) {
-      const float sum = quad_sum(l[m][half]);
+      const float sum = sum_of_row(l[m][half]);
       const float unit = args.scale_power / power_unit<kDegree>(row_scale[m][half], args.degree);
       if (args.normalize == Normalize::kSum) {
         r[m][half] = sum == 0.0f ? 0.0f : 1.0f / sum;
       } else if (args.normalize == Normalize::kLayer) {
-        r[m][half] = center_row<kDim>(n[m], half, args.head_dim, args.scale_power, lane);
+        r[m][half] = center_row(n[m], half, args.head_dim, args.scale_power,
+                                [&](int block, int i) { return 8 * block + 2 * (lane % 4) + i; });
       } else {
         r[m][half] = unit;
       }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/common/launch.h"
+#include "kernels/power_attention/row_math.cuh"
 #include "kernels/power_attention/rows.h"
 #include "kernels/power_attention/state.cuh"
 
@@ -205,12 +206,6 @@ inline constexpr int kLanesPerRow = 8;
 inline constexpr int kRowThreads = 256;
 inline constexpr int kRowsPerBlock = kRowThreads / kLanesPerRow;
 
-POWER_DEVICE float row_sum(float x) {
-  x += shuffle_xor(x, 1);
-  x += shuffle_xor(x, 2);
-  return x + shuffle_xor(x, 4);
-}
-
 // Eight lanes a row: what the gradient kernels need to know of y and dy.
 template <int kMaxHeadDim>
 __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid_constant__ AttentionArgs args) {
@@ -262,8 +257,8 @@ __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid
       total += dy[c][i];
     }
   }
-  product = row_sum(product);
-  total = row_sum(total);
+  product = sum_of_eight(product);
+  total = sum_of_eight(total);
   if (args.normalize == Normalize::kLayer) {  // dY' = dY - mean dY - Y mean(dY Y)
     const float mean = total / static_cast<float>(args.head_dim), slope = product / static_cast<float>(args.head_dim);
     const int queries = args.keys - args.first_key, heads = args.kv_heads.divisor * args.group.divisor;

@@ -13,39 +13,6 @@ struct ForwardShared {
   KeyStage<kDim, Shape::kStep> stages[kStages];
 };
 
-// r of one row for `layer`, after which n holds n - mean: y = r * n.
-template <int kDim>
-POWER_DEVICE float center_row(float (&n)[kDim / 8][4], int half, int head_dim, float scale_power, int lane) {
-  float sum = 0.0f;  // columns from head_dim on are zero
-  POWER_UNROLL
-  for (int c = 0; c < kDim / 8; ++c) sum += n[c][2 * half] + n[c][2 * half + 1];
-  const float mean = sum_of_row(sum) / static_cast<float>(head_dim);
-  float largest = 0.0f;
-  POWER_UNROLL
-  for (int c = 0; c < kDim / 8; ++c) {
-    POWER_UNROLL
-    for (int part = 0; part < 2; ++part) {
-      float& x = n[c][2 * half + part];
-      x = column_of(c / 4, part, lane) < head_dim ? x - mean : 0.0f;
-      largest = fmaxf(largest, fabsf(x));
-    }
-  }
-  largest = largest_of_row(largest);
-  const float inverse_largest = largest == 0.0f ? 0.0f : 1.0f / largest;
-  float squares = 0.0f;  // of values scaled to 1: n^2 can leave float's range where n does not
-  POWER_UNROLL
-  for (int c = 0; c < kDim / 8; ++c) {
-    POWER_UNROLL
-    for (int part = 0; part < 2; ++part) {
-      const float x = n[c][2 * half + part] * inverse_largest;
-      squares = fmaf(x, x, squares);
-    }
-  }
-  squares = sum_of_row(squares);
-  const float r = squares == 0.0f ? 0.0f : inverse_largest / sqrtf(squares / static_cast<float>(head_dim));
-  return scale_power < 0.0f ? -r : r;
-}
-
 // y and l from the pairs inside the chunk and from what state_rows_kernel has left in y and `inverse`.
 template <int kDim>
 __global__ void __launch_bounds__(ForwardTile<kDim>::kThreads, ForwardTile<kDim>::kBlocks)
@@ -119,7 +86,10 @@ __global__ void __launch_bounds__(ForwardTile<kDim>::kThreads, ForwardTile<kDim>
     const float unit = a.scale_power / power_unit(row_scale[half], a.degree);
     float r = unit;
     if (a.normalize == Normalize::kSum) r = sum == 0.0f ? 0.0f : 1.0f / sum;
-    if (a.normalize == Normalize::kLayer) r = center_row<kDim>(n, half, a.head_dim, a.scale_power, lane);
+    if (a.normalize == Normalize::kLayer) {
+      r = center_row(n, half, a.head_dim, a.scale_power,
+                     [&](int block, int part) { return column_of(block / 4, part, lane); });
+    }
     if (!rows.valid[half]) continue;
     store_row<kDim>(n, half, r, y_row, a.head_dim, lane);
     if (lane % 4 != 0) continue;

@@ -81,19 +81,7 @@ struct LaneOfRow {
   }
 };
 
-POWER_DEVICE float sum_of_eight(float x) {
-  x += shuffle_xor(x, 1);
-  x += shuffle_xor(x, 2);
-  return x + shuffle_xor(x, 4);
-}
-
-// Exponent of the largest power of two <= |x|; 0 where x is 0.
-POWER_DEVICE int exponent_of(float x) {
-  const int biased = static_cast<int>((__float_as_uint(x) >> 23) & 255);
-  return biased == 0 ? 0 : biased - 127;
-}
-
-// 1 / (max |q_i| * max |k|) as a power of two: scores are then at most about head_dim in size.
+// The rows' power-of-two scales.
 __global__ void __launch_bounds__(kSmallThreads) row_scale_kernel(const __grid_constant__ Args args) {
   const AttentionArgs& a = args.attention;
   const HeadIndex head(a, blockIdx.x);
@@ -107,9 +95,7 @@ __global__ void __launch_bounds__(kSmallThreads) row_scale_kernel(const __grid_c
   }
   for (int mask = 4; mask > 0; mask /= 2) largest = fmaxf(largest, shuffle_xor(largest, mask));
   if (!at.valid || at.lane != 0) return;
-  const int exponent = exponent_of(largest) + exponent_of(a.key_max[head.head]);
-  const int clamped = exponent > 100 ? 100 : (exponent < -100 ? -100 : exponent);
-  a.row_scale[int64_t{head.head} * a.rows + at.row] = __uint_as_float(static_cast<uint32_t>(127 - clamped) << 23);
+  a.row_scale[int64_t{head.head} * a.rows + at.row] = row_scale_for(largest, a.key_max[head.head]);
 }
 
 struct BackwardRowsArgs {

@@ -2,6 +2,7 @@
 
 #include "kernels/common/ptx.cuh"
 #include "kernels/power_attention/args.h"
+#include "kernels/power_attention/row_math.cuh"
 #include "kernels/power_attention_float32/args.h"
 
 // Tiles of float32 rows in shared memory, and products that keep float32's precision on tensor cores (tf32x3): an
@@ -174,17 +175,6 @@ POWER_DEVICE void multiply(float (&c)[kDim / 8][4], const float (&p)[kK][4], con
       for (int i = 0; i < 4; ++i) c[4 * J + j][i] += sum[j][i];
     }
   }
-}
-
-// Sum, and largest, over the four lanes of a row.
-POWER_DEVICE float sum_of_row(float x) {
-  x += shuffle_xor(x, 1);
-  return x + shuffle_xor(x, 2);
-}
-
-POWER_DEVICE float largest_of_row(float x) {
-  x = fmaxf(x, shuffle_xor(x, 1));
-  return fmaxf(x, shuffle_xor(x, 2));
 }
 
 }  // namespace power::kernels::float32

@@ -17,11 +17,10 @@ namespace power::cli {
 namespace {
 
 namespace fs = std::filesystem;
+using test::contains;
 using test::ProgramResult;
 using test::run_program;
-using Words = std::vector<std::string>;
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+using test::Words;
 
 // Exit code, the message on stderr, nothing on stdout.
 void expect_failure(const Words& arguments, int exit_code, const std::string& message,

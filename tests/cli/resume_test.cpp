@@ -14,11 +14,10 @@ namespace power::cli {
 namespace {
 
 namespace fs = std::filesystem;
+using test::contains;
 using test::ProgramResult;
 using test::run_program;
-using Words = std::vector<std::string>;
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+using test::Words;
 
 class Resume : public testing::Test {
  protected:

@@ -22,6 +22,10 @@ struct ProgramOptions {
   std::string signal_at = {};                           // on stdout or stderr
 };
 
+using Words = std::vector<std::string>;
+
+inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
 // Runs the built program and waits for it, two minutes at most.
 ProgramResult run_program(const std::vector<std::string>& arguments, const ProgramOptions& options = {});
 

@@ -1,22 +1,11 @@
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
-#include "tests/kernels/attention_case.h"
+#include "tests/kernels/attention_emulated.h"
 #include "tests/kernels/emulator/emulator.h"
-#include "tests/kernels/host_device.h"
 
 // The CUDA kernels, run thread by thread on the host (emulator/emulator.h), against the double reference.
 namespace power::kernels::testing {
 namespace {
-
-void check(const AttentionCase& c) {
-  SCOPED_TRACE(c.name());
-  HostDevice device;
-  const CaseResult result = run_attention_case(device, c);
-  EXPECT_TRUE(result.ok()) << result.text();
-  if (std::getenv("POWER_TEST_PRINT")) printf("%s:%s\n", c.name().c_str(), result.text().c_str());
-}
 
 AttentionCase self_attention(int len, Gates gates) {
   AttentionCase c;

@@ -2,7 +2,7 @@
 
 #include <cstdlib>
 
-#include "tests/kernels/attention_case.h"
+#include "tests/kernels/attention_emulated.h"
 #include "tests/kernels/emulator/emulator.h"
 #include "tests/kernels/host_device.h"
 #include "tests/kernels/state_ops_case.h"
@@ -10,14 +10,6 @@
 // The float32 kernels, run thread by thread on the host, against the double reference.
 namespace power::kernels::testing {
 namespace {
-
-void check(const AttentionCase& c) {
-  SCOPED_TRACE(c.name());
-  HostDevice device;
-  const CaseResult result = run_attention_case(device, c);
-  EXPECT_TRUE(result.ok()) << result.text();
-  if (std::getenv("POWER_TEST_PRINT")) printf("%s:%s\n", c.name().c_str(), result.text().c_str());
-}
 
 AttentionCase float32(int len, int head_dim, int degree, Gates gates) {
   AttentionCase c;
