@@ -63,6 +63,16 @@ struct GateItems {
   POWER_DEVICE bool starts(int i) const { return gate[i] < kNoWeightLog2; }
 };
 
+// Values to aligned memory, 16 bytes at a time.
+template <class T, int kCount>
+POWER_DEVICE void store_16_bytes(T* to, const T (&values)[kCount]) {
+  static_assert(sizeof values % 16 == 0);
+  uint4 pieces[sizeof values / 16];
+  __builtin_memcpy(pieces, values, sizeof values);
+  POWER_UNROLL
+  for (size_t i = 0; i < sizeof values / 16; ++i) reinterpret_cast<uint4*>(to)[i] = pieces[i];
+}
+
 // A block's span of tokens, its total: what the next kernel needs of the spans before it.
 __global__ void __launch_bounds__(kScanThreads) gate_totals_kernel(const __grid_constant__ AttentionArgs args) {
   POWER_SHARED_MEMORY(shared);
@@ -93,24 +103,35 @@ __global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_co
   const GateItems items(args, head, first);
   SegmentedSum running = scan_block(items.sum, totals, sum_carry, thread);
   SegmentedSum segment = scan_block(items.start, totals, start_carry, thread);
-  for (int i = 0; i < kScanItems && first + i < args.padded_keys; ++i) {
+  FloatPair out_sum[kScanItems];
+  int out_segment[kScanItems];
+  float out_decay[kScanItems];
+  POWER_UNROLL
+  for (int i = 0; i < kScanItems; ++i) {
     if (items.starts(i)) {
       segment.sum = first + i;
     } else {
       running.sum += items.gate[i];
     }
     const float high = static_cast<float>(running.sum);
-    gates.sum[first + i] = {high, static_cast<float>(running.sum - high)};
-    gates.segment[first + i] = static_cast<int>(segment.sum);
+    out_sum[i] = {high, static_cast<float>(running.sum - high)};
+    out_segment[i] = static_cast<int>(segment.sum);
   }
-  sync_block();
+  // The last token of the items' tile is another lane's last one.
+  constexpr int kTileLanes = kGateTile / kScanItems;
+  static_assert(kTileLanes <= 32 && kGateTile % kScanItems == 0);
+  const int last_lane = thread % 32 | (kTileLanes - 1);
+  const FloatPair own_end = out_sum[kScanItems - 1];
+  const FloatPair end_sum{shuffle_from(own_end.high, last_lane), shuffle_from(own_end.low, last_lane)};
+  const int end_segment = shuffle_from(out_segment[kScanItems - 1], last_lane);
+  POWER_UNROLL
   for (int i = 0; i < kScanItems; ++i) {
-    const int key = span * kScanSpan + i * kScanThreads + thread;
-    if (key >= args.padded_keys) break;
-    const int end = key / kGateTile * kGateTile + kGateTile - 1;
-    const float decay = exp2_approx(difference(gates.sum[end], gates.sum[key]));
-    gates.key_decay[key] = gates.segment[end] > key ? 0.0f : decay;
+    out_decay[i] = end_segment > first + i ? 0.0f : exp2_approx(difference(end_sum, out_sum[i]));
   }
+  if (first >= args.padded_keys) return;  // the padded keys are whole tiles
+  store_16_bytes(gates.sum + first, out_sum);
+  store_16_bytes(gates.segment + first, out_segment);
+  store_16_bytes(gates.key_decay + first, out_decay);
 }
 
 // One block a chunk. The gate of token t weighs on every pair of a key before t and a query from t on: inside the chunk
@@ -202,85 +223,97 @@ __global__ void __launch_bounds__(kScanThreads) key_max_kernel(const __grid_cons
   args.key_max[head.head] = largest;
 }
 
+// body(y low, y high, dy low, dy high) -> packed result, of each pair in 16 bytes of y and of dy.
+template <class Body>
+POWER_DEVICE uint4 for_each_pair(const uint4& y, const uint4& dy, const Body& body) {
+  const auto pair = [&](uint32_t a, uint32_t b) { return body(bf16_low(a), bf16_high(a), bf16_low(b), bf16_high(b)); };
+  return {pair(y.x, dy.x), pair(y.y, dy.y), pair(y.z, dy.z), pair(y.w, dy.w)};
+}
+
 inline constexpr int kLanesPerRow = 8;
 inline constexpr int kRowThreads = 256;
-inline constexpr int kRowsPerBlock = kRowThreads / kLanesPerRow;
+inline constexpr int kRowStep = kRowThreads / kLanesPerRow;
+inline constexpr int kRowsPerGroup = 4;  // of eight lanes, kRowStep apart: enough loads on their way
+inline constexpr int kRowsPerBlock = kRowStep * kRowsPerGroup;
 
-// Eight lanes a row: what the gradient kernels need to know of y and dy.
+// What the gradient kernels need to know of y and dy. Eight lanes read a row; the first of them own one row each in
+// what comes of it.
 template <int kMaxHeadDim>
 __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid_constant__ AttentionArgs args) {
   constexpr int kMaxChunks = kMaxHeadDim / 8 / kLanesPerRow;
   const int thread = threadIdx.x, lane = thread % kLanesPerRow;
-  const int row = blockIdx.y * kRowsPerBlock + thread / kLanesPerRow;
+  const int row0 = blockIdx.y * kRowsPerBlock + thread / kLanesPerRow;
   const HeadIndex head(args, blockIdx.x);
-  const bool valid = row < args.rows;
-  const int token_index = divide(valid ? row : 0, args.group);
-  const int group_head = (valid ? row : 0) - token_index * static_cast<int>(args.group.divisor);
-  const int64_t head_index = int64_t{head.kv_head} * args.group.divisor + group_head;
-  const uint16_t* y_row =
-      args.y.data + head.batch * args.y.batch + token_index * args.y.token + head_index * args.y.head;
-  const uint16_t* dy_row =
-      args.dy.data + head.batch * args.dy.batch + token_index * args.dy.token + head_index * args.dy.head;
   // Asked for before the rows themselves, so that one wait covers both.
+  const int own_row = row0 + lane * kRowStep;
+  const bool owns = lane < kRowsPerGroup && own_row < args.rows;
   float inverse = 0.0f;
   FloatPair own_gate{0.0f, 0.0f}, tile_gate{0.0f, 0.0f};
   int segment = 0, first_token = 0;
-  if (valid && lane == 0) {
-    inverse = args.inverse[int64_t{head.head} * args.rows + row];
+  if (owns) {
+    inverse = args.inverse[int64_t{head.head} * args.rows + own_row];
     if (args.gated) {
       const GateArrays gates = head.gates(args);
-      const int token = args.first_key + token_index;
-      first_token = token_of_row(args, row / kGateTile * kGateTile);
+      const int token = token_of_row(args, own_row);
+      first_token = token_of_row(args, own_row / kGateTile * kGateTile);
       own_gate = gates.sum[token];
       tile_gate = gates.sum[first_token];
       segment = gates.segment[token];
     }
   }
-  float y[kMaxChunks][8] = {}, dy[kMaxChunks][8] = {}, product = 0.0f, total = 0.0f;
+  const RowView y_rows = head.rows(args.y, args), dy_rows = head.rows(args.dy, args);
+  uint4 y[kRowsPerGroup][kMaxChunks], dy[kRowsPerGroup][kMaxChunks];
   POWER_UNROLL
-  for (int c = 0; c < kMaxChunks; ++c) {
-    const int column = 8 * (lane + c * kLanesPerRow);
-    if (!valid || column >= args.head_dim) continue;
-    const uint4 y4 = *reinterpret_cast<const uint4*>(y_row + column);
-    const uint4 dy4 = *reinterpret_cast<const uint4*>(dy_row + column);
-    const uint32_t y_pairs[4] = {y4.x, y4.y, y4.z, y4.w}, dy_pairs[4] = {dy4.x, dy4.y, dy4.z, dy4.w};
+  for (int n = 0; n < kRowsPerGroup; ++n) {
+    const int row = row0 + n * kRowStep, token = row < args.rows ? divide(row, args.group) : 0;
+    const int group_head = row - token * static_cast<int>(args.group.divisor);
     POWER_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      y[c][2 * i] = bf16_low(y_pairs[i]);
-      y[c][2 * i + 1] = bf16_high(y_pairs[i]);
-      dy[c][2 * i] = bf16_low(dy_pairs[i]);
-      dy[c][2 * i + 1] = bf16_high(dy_pairs[i]);
-    }
-    POWER_UNROLL
-    for (int i = 0; i < 8; ++i) {
-      product = fmaf(y[c][i], dy[c][i], product);
-      total += dy[c][i];
+    for (int c = 0; c < kMaxChunks; ++c) {
+      const int chunk = lane + c * kLanesPerRow;
+      const bool valid = row < args.rows && 8 * chunk < args.head_dim;
+      y[n][c] = valid ? *reinterpret_cast<const uint4*>(y_rows.at(token, group_head, chunk)) : uint4{0, 0, 0, 0};
+      dy[n][c] = valid ? *reinterpret_cast<const uint4*>(dy_rows.at(token, group_head, chunk)) : uint4{0, 0, 0, 0};
     }
   }
-  product = sum_of_eight(product);
-  total = sum_of_eight(total);
-  if (args.normalize == Normalize::kLayer) {  // dY' = dY - mean dY - Y mean(dY Y)
-    const float mean = total / static_cast<float>(args.head_dim), slope = product / static_cast<float>(args.head_dim);
-    const int queries = args.keys - args.first_key, heads = args.kv_heads.divisor * args.group.divisor;
-    uint16_t* out = args.dy_rows + ((int64_t{head.batch} * queries + token_index) * heads + head_index) * args.head_dim;
+  float own_product = 0.0f;
+  POWER_UNROLL
+  for (int n = 0; n < kRowsPerGroup; ++n) {
+    float product = 0.0f, total = 0.0f;
+    POWER_UNROLL
+    for (int c = 0; c < kMaxChunks; ++c) {
+      for_each_pair(y[n][c], dy[n][c], [&](float y_low, float y_high, float dy_low, float dy_high) {
+        product = fmaf(y_high, dy_high, fmaf(y_low, dy_low, product));
+        total += dy_low + dy_high;
+        return 0u;
+      });
+    }
+    product = sum_of_eight(product);
+    if (lane == n) own_product = product;
+    if (args.normalize != Normalize::kLayer) continue;
+    // dY' = dY - mean dY - Y mean(dY Y)
+    const float mean = sum_of_eight(total) / static_cast<float>(args.head_dim);
+    const float slope = product / static_cast<float>(args.head_dim);
+    const int row = row0 + n * kRowStep;
+    if (row >= args.rows) continue;
+    const int token = divide(row, args.group), group_head = row - token * static_cast<int>(args.group.divisor);
+    const int64_t queries = args.keys - args.first_key, heads = int64_t{args.kv_heads.divisor} * args.group.divisor;
+    const int64_t query_head = int64_t{head.kv_head} * args.group.divisor + group_head;
+    uint16_t* out = args.dy_rows + ((head.batch * queries + token) * heads + query_head) * args.head_dim;
     POWER_UNROLL
     for (int c = 0; c < kMaxChunks; ++c) {
       const int column = 8 * (lane + c * kLanesPerRow);
-      if (!valid || column >= args.head_dim) continue;
-      uint32_t pairs[4];
-      POWER_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        pairs[i] =
-            pack_bf16(dy[c][2 * i] - mean - y[c][2 * i] * slope, dy[c][2 * i + 1] - mean - y[c][2 * i + 1] * slope);
-      }
-      *reinterpret_cast<uint4*>(out + column) = {pairs[0], pairs[1], pairs[2], pairs[3]};
+      if (column >= args.head_dim) continue;
+      *reinterpret_cast<uint4*>(out + column) =
+          for_each_pair(y[n][c], dy[n][c], [&](float y_low, float y_high, float dy_low, float dy_high) {
+            return pack_bf16(dy_low - mean - y_low * slope, dy_high - mean - y_high * slope);
+          });
     }
   }
-  if (lane != 0 || row >= args.padded_rows) return;
+  if (lane >= kRowsPerGroup || own_row >= args.padded_rows) return;
   const float weight = segment > first_token ? 0.0f : inverse * exp2_approx(difference(own_gate, tile_gate));
-  const int64_t index = int64_t{head.head} * args.padded_rows + row;
+  const int64_t index = int64_t{head.head} * args.padded_rows + own_row;
   args.row_weight[index] = weight;
-  args.delta[index] = valid && args.normalize == Normalize::kSum ? product : 0.0f;
+  args.delta[index] = owns && args.normalize == Normalize::kSum ? own_product : 0.0f;
 }
 
 void run_gate_sums(const AttentionArgs& args, void* stream) {

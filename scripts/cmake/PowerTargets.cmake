@@ -1,7 +1,8 @@
 # power_library(NAME [TORCH] SOURCES ... [DEPS ...])     a static layer library
 # power_test(NAME [TORCH] [GPU] SOURCES ... [DEPS ...] [LABELS ...])   a GoogleTest program; each case is a ctest test
 #
-# TORCH: the sources see LibTorch through one precompiled header, shared by all such targets.
+# TORCH: the sources see LibTorch through one precompiled header, shared by all such targets, and are compiled a few at a
+#        time: what the header leaves to be done for every compilation takes longer than most of the sources themselves.
 # GPU:   the suites named Gpu* have the label gpu; they need one and are skipped where there is none.
 
 if(NOT TARGET power_torch_pch)
@@ -29,6 +30,7 @@ function(power_configure_target name torch)
   if(torch)
     target_link_libraries(${name} PUBLIC libtorch)
     target_precompile_headers(${name} REUSE_FROM power_torch_pch)
+    set_target_properties(${name} PROPERTIES UNITY_BUILD ${POWERTRAIN_UNITY_BUILD} UNITY_BUILD_BATCH_SIZE 4)
   endif()
 endfunction()
 

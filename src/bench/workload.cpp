@@ -14,13 +14,13 @@ namespace power::bench {
 namespace {
 
 // The form that a shape runs in: the operator's own choice where the caller leaves it open.
-int64_t chunk_of(const OperatorShape& s, std::optional<int64_t> wanted, at::Device device) {
+int64_t chunk_of(const OperatorShape& s, std::optional<int64_t> wanted, const at::Tensor& q) {
   if (wanted.has_value()) return *wanted;
   ops::Problem problem{};
   problem.batch = s.batch, problem.query_len = problem.key_len = s.len;
   problem.heads = s.heads, problem.query_heads = s.heads * s.group;
   problem.head_dim = problem.value_dim = s.head_dim, problem.degree = s.degree;
-  return ops::choose_chunk_size(problem, device.type());
+  return ops::choose_chunk_size(problem, ops::backend_of(problem, q.device().type(), q.scalar_type()));
 }
 
 // A visible pair costs 4 D forward and 10 D backward (five products), as for softmax; the chunked form pays that inside
@@ -92,7 +92,7 @@ Workload make_workload(const OperatorShape& s, Attention attention, bool gated, 
     };
     return work;
   }
-  const int64_t chunk = chunk_of(s, chunk_size, device);
+  const int64_t chunk = chunk_of(s, chunk_size, q);
   work.what += chunk == ops::kQuadraticForm ? " quadratic" : str(" chunk ", chunk);
   count_work(work, s, chunk, q.element_size());
   ops::OptTensor log_g;

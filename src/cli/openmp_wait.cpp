@@ -7,10 +7,10 @@
 
 // libgomp's threads wait for each other by spinning, 300,000 turns (about 10 ms) before they sleep. On a machine with
 // other work a waiting thread then keeps the thread it waits for off its core: training on a CPU becomes 5 to 25 times
-// slower. 1,000 turns are as fast on an idle machine and share a busy one. libgomp reads the number from the
-// environment when it is loaded, before main(), so the program is started a second time with it, by a function of the
-// preinit array, which runs before the initialisation of any library: that takes 0.03 s, loading LibTorch whole takes
-// 0.5 s.
+// slower. 1,000 turns share a busy one, and are as fast on two idle cores (16 idle ones lose a sixth). libgomp reads
+// the number from the environment when it is loaded, before main(), so the program is started a second time with it, by
+// a function of the preinit array, which runs before the initialisation of any library: that takes 0.03 s, loading
+// LibTorch whole takes 0.5 s.
 namespace {
 
 const char* value_of(char* const* environment, const char* name) {

@@ -22,14 +22,14 @@ namespace {
 // Batches ready ahead of the step: one covers the jitter of reading, the others a slow disk's hiccups.
 constexpr size_t kDepth = 3;
 
-struct Ready {
-  torch::Tensor pair;                // (2, batch_size, seq_len): tokens, targets
-  std::optional<c10::Event> copied;  // the end of the copy to the device
-};
-
 }  // namespace
 
 struct Loader::Impl {
+  struct Ready {
+    torch::Tensor pair;                // (2, batch_size, seq_len): tokens, targets
+    std::optional<c10::Event> copied;  // the end of the copy to the device
+  };
+
   std::shared_ptr<const Dataset> dataset;
   Sampler sampler;
   LoaderOptions options;
@@ -123,7 +123,7 @@ Batch Loader::next() {
   impl_->changed.wait(lock, [&] { return !impl_->ready.empty() || impl_->error; });
   impl_->wait_seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (impl_->ready.empty()) std::rethrow_exception(impl_->error);  // batches made before the error are still given out
-  Ready made = std::move(impl_->ready.front());
+  Impl::Ready made = std::move(impl_->ready.front());
   impl_->ready.pop_front();
   lock.unlock();
   impl_->changed.notify_all();

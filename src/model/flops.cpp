@@ -42,7 +42,7 @@ double chunked_flops(const GptOptions& options, int64_t seq_len, int64_t chunk) 
   return query_heads * inside + state * (heads * written + query_heads * read);
 }
 
-// Forward operations of power attention in the form that runs; where the shape decides, as it does on a GPU.
+// Forward operations of power attention in the form that runs; where the shape decides, as it does on a GPU in bf16.
 double power_flops(const GptOptions& options, int64_t seq_len) {
   int64_t chunk = options.chunk_size.value_or(0);
   if (!options.chunk_size) {
@@ -53,7 +53,7 @@ double power_flops(const GptOptions& options, int64_t seq_len) {
     problem.query_heads = options.n_head * options.qhead_ratio;
     problem.head_dim = problem.value_dim = options.head_size;
     problem.degree = options.degree;
-    chunk = ops::choose_chunk_size(problem, at::kCUDA);
+    chunk = ops::choose_chunk_size(problem, ops::Backend::kHalfKernels);
   }
   const bool chunked = chunk != ops::kQuadraticForm && chunk < seq_len;
   return chunked ? chunked_flops(options, seq_len, chunk) : quadratic_flops(options, seq_len);

@@ -36,16 +36,27 @@ Normalize parse_normalize(const std::string& text) {
   return Normalize::kNone;
 }
 
-int64_t usual_chunk(const Problem& p) { return p.head_dim <= 32 ? 512 : p.head_dim <= 64 ? 1024 : 2048; }
+// From where on the chunked form is the faster one, forward and backward, and its chunk size there.
+struct Crossover {
+  int64_t longest_quadratic, chunk;
+};
 
-// The longest sequence for which the quadratic form is the faster one.
-int64_t longest_quadratic(const Problem& p, at::DeviceType device) {
-  if (device != at::kCUDA) return 4 * usual_chunk(p);
-  // docs/performance.md, fused kernels, forward and backward; a group of query heads shares the state's making.
-  if (p.degree == 1) return 768;
-  const int64_t one_head = p.head_dim <= 32 ? 1536 : p.head_dim <= 64 ? 3840 : 13312;
-  return (one_head + one_head / p.group()) / 2;
-}
+// By degree and largest head dim; measured (docs/performance.md).
+struct Crossovers {
+  int64_t degree, head_dim;
+  Crossover half, float32, composed;
+};
+constexpr Crossovers kCrossovers[] = {
+    {1, 128, {768, 256}, {384, 128}, {256, 128}},
+    {2, 16, {1536, 512}, {768, 128}, {768, 128}},
+    {2, 32, {1536, 512}, {1920, 256}, {2048, 256}},
+    {2, 64, {3840, 1024}, {3840, 1024}, {5120, 512}},
+    {2, 128, {13312, 2048}, {13312, 1024}, {24576, 1024}},
+    {3, 16, {10240, 512}, {3840, 512}, {3584, 512}},
+    {3, 32, {53248, 4096}, {19456, 4096}, {49152, 4096}},
+    {4, 16, {44032, 2048}, {18432, 2048}, {47104, 2048}},
+    {4, 32, {503808, 16384}, {180224, 16384}, {524288, 16384}},
+};
 
 bool state_supported(const Problem& p) {
   return p.degree <= 2 ? p.head_dim <= kChunkedHeadDimLimitLow : p.degree <= 4 && p.head_dim <= kChunkedHeadDimLimit;
@@ -111,9 +122,7 @@ Problem check_problem(const at::Tensor& q, const at::Tensor& k, const at::Tensor
         "; it must be 0 (quadratic form) or positive");
   if (initial_state.has_value()) check_state_supported(p, q, "a state");
   if (return_state) check_state_supported(p, q, "a state");
-  // Where the fused CUDA kernels do not serve, the forms cost what they cost on the CPU: products of LibTorch.
-  const bool fused = q.is_cuda() && dtype != at::kDouble && p.head_dim % 8 == 0 && p.value_dim == p.head_dim;
-  p.chunk_size = chunk_size.has_value() ? *chunk_size : choose_chunk_size(p, fused ? at::kCUDA : at::kCPU);
+  p.chunk_size = chunk_size.has_value() ? *chunk_size : choose_chunk_size(p, backend_of(p, q.device().type(), dtype));
   if (p.chunk_size > 0) check_state_supported(p, q, "the chunked form");
   if (initial_state.has_value()) {
     const int64_t features = state_dim(p.head_dim, degree);
@@ -127,10 +136,24 @@ Problem check_problem(const at::Tensor& q, const at::Tensor& k, const at::Tensor
   return p;
 }
 
-int64_t choose_chunk_size(const Problem& p, at::DeviceType device) {
-  if (!state_supported(p) || p.degree > 2) return 0;
-  if (p.key_len <= longest_quadratic(p, device)) return 0;
-  return device == at::kCUDA && p.degree == 1 ? 256 : usual_chunk(p);
+Backend backend_of(const Problem& p, at::DeviceType device, at::ScalarType dtype) {
+  const bool kernels = device == at::kCUDA && dtype != at::kDouble && p.head_dim % 8 == 0 && p.value_dim == p.head_dim;
+  if (!kernels) return Backend::kComposed;
+  return dtype == at::kFloat ? Backend::kFloat32Kernels : Backend::kHalfKernels;
+}
+
+int64_t choose_chunk_size(const Problem& p, Backend backend) {
+  for (const Crossovers& at : kCrossovers) {
+    if (p.degree != at.degree || p.head_dim > at.head_dim) continue;
+    const Crossover& found = backend == Backend::kHalfKernels      ? at.half
+                             : backend == Backend::kFloat32Kernels ? at.float32
+                                                                   : at.composed;
+    // A group of query heads shares the making of the state, which from degree 2 on is half of the chunked form's work.
+    const int64_t own = found.longest_quadratic;
+    const int64_t longest = p.degree == 1 || backend == Backend::kComposed ? own : (own + own / p.group()) / 2;
+    return p.key_len > longest ? found.chunk : 0;
+  }
+  return 0;  // no state
 }
 
 }  // namespace power::ops

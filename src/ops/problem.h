@@ -31,7 +31,11 @@ Problem check_problem(const at::Tensor& q, const at::Tensor& k, const at::Tensor
                       std::optional<double> scale, std::optional<int64_t> chunk_size, const std::string& normalize,
                       bool return_state);
 
+// What computes a call: products of LibTorch, or the CUDA kernels for 16-bit or for float32 inputs.
+enum class Backend { kComposed, kHalfKernels, kFloat32Kernels };
+Backend backend_of(const Problem& problem, at::DeviceType device, at::ScalarType dtype);
+
 // The form taken when chunk_size is not given: 0 for quadratic, else the chunk size.
-int64_t choose_chunk_size(const Problem& problem, at::DeviceType device);
+int64_t choose_chunk_size(const Problem& problem, Backend backend);
 
 }  // namespace power::ops

@@ -12,11 +12,11 @@ TEST(Selftest, PassesOnTheCpu) {
   std::ostringstream out;
   const auto cases = run_selftest({.device = "cpu", .quick = true, .json = true}, out);
   ASSERT_FALSE(cases.empty());
-  const auto json = nlohmann::json::parse(out.str());
-  ASSERT_EQ(json.size(), cases.size());
+  const auto report = nlohmann::json::parse(out.str());
+  ASSERT_EQ(report.size(), cases.size());
   for (size_t i = 0; i < cases.size(); ++i) {
-    EXPECT_TRUE(cases[i].passed()) << json[i].dump();
-    EXPECT_EQ(json[i]["name"], cases[i].name);
+    EXPECT_TRUE(cases[i].passed()) << report[i].dump();
+    EXPECT_EQ(report[i]["name"], cases[i].name);
     EXPECT_GE(cases[i].tensors.size(), 4u);
   }
 }

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "core/str.h"
+#include "ops/problem.h"
 #include "tests/ops/cases.h"
 
 // Arguments that do not fit or are not supported, each with its message; autocast; shapes without data.
@@ -62,6 +63,34 @@ TEST(Arguments, StatesThatDoNotFit) {
   }
   expect_error([&] { run(in, {4, {}, 2}); }, str(766480.0 * 65 * 4 / (1 << 20)));
   EXPECT_EQ(std::get<0>(run(in, {4, {}, std::nullopt})).size(1), 4);  // auto takes the quadratic form
+}
+
+TEST(Arguments, TheFormThatIsTakenByDefault) {
+  const auto choice = [](int64_t degree, int64_t head_dim, int64_t len, ops::Backend backend, int64_t group = 1) {
+    ops::Problem p{};
+    p.batch = p.heads = 1, p.query_heads = group, p.query_len = p.key_len = len;
+    p.head_dim = p.value_dim = head_dim, p.degree = degree;
+    return ops::choose_chunk_size(p, backend);
+  };
+  using ops::Backend;
+  EXPECT_EQ(choice(2, 64, 3840, Backend::kHalfKernels), ops::kQuadraticForm);
+  EXPECT_EQ(choice(2, 64, 3841, Backend::kHalfKernels), 1024);
+  EXPECT_EQ(choice(2, 64, 2500, Backend::kHalfKernels, 4), 1024) << "query heads share the state";
+  EXPECT_EQ(choice(2, 48, 4000, Backend::kHalfKernels), 1024) << "head dims between take the next row";
+  EXPECT_EQ(choice(1, 64, 512, Backend::kFloat32Kernels), 128);
+  EXPECT_EQ(choice(3, 16, 16384, Backend::kHalfKernels), 512);
+  EXPECT_EQ(choice(3, 64, 1 << 20, Backend::kHalfKernels), ops::kQuadraticForm) << "no state";
+  EXPECT_EQ(choice(6, 16, 1 << 20, Backend::kComposed), ops::kQuadraticForm) << "no state";
+  const auto backend = [](at::DeviceType device, at::ScalarType dtype, int64_t head_dim) {
+    ops::Problem p{};
+    p.head_dim = p.value_dim = head_dim;
+    return ops::backend_of(p, device, dtype);
+  };
+  EXPECT_EQ(backend(at::kCUDA, at::kHalf, 64), Backend::kHalfKernels);
+  EXPECT_EQ(backend(at::kCUDA, at::kFloat, 64), Backend::kFloat32Kernels);
+  EXPECT_EQ(backend(at::kCUDA, at::kDouble, 64), Backend::kComposed);
+  EXPECT_EQ(backend(at::kCUDA, at::kBFloat16, 20), Backend::kComposed);
+  EXPECT_EQ(backend(at::kCPU, at::kFloat, 64), Backend::kComposed);
 }
 
 TEST(Autocast, CastsTogetherAndKeepsGates) {

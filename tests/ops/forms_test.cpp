@@ -24,6 +24,21 @@ Outcome evaluate(const Inputs& in, const Options& options, const torch::Tensor& 
   return {y, state, key_sum, torch::autograd::grad({y, state, key_sum}, x.tensors(), {dy, dstate, dkey_sum})};
 }
 
+// The gradients of its scores vanish. What rounding leaves of them instead must not grow with 1 / score.
+TEST(Forms, AQueryThatSeesOnlyItselfInFloat32) {
+  Inputs in = random_inputs({2, 333, 333, 2, 2, 64, 64}, Gating::kMild, false, 2, 33).to(torch::kCPU, torch::kFloat32);
+  in.log_g->fill_(-60);
+  for (int64_t chunk : {0, 100}) {
+    const Inputs x = in.requires_grad();
+    const torch::Tensor y = std::get<0>(run(x, {2, {}, chunk}));
+    const torch::Tensor dy = torch::randn_like(y);
+    const auto gradients = torch::autograd::grad({y}, {x.q, x.k}, {dy});
+    for (const torch::Tensor& gradient : gradients) {
+      EXPECT_LT((gradient.norm() / dy.norm()).item<double>(), 1e-6) << "chunk " << chunk;
+    }
+  }
+}
+
 TEST(Forms, AgreeInFloat64) {
   const std::vector<Shape> shapes = {{2, 67, 67, 1, 2, 8, 8},      // odd length
                                      {1, 9, 71, 3, 2, 6, 5},       // fewer queries, D and E of no special size

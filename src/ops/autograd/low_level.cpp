@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "ops/autograd/saved.h"
 #include "ops/dispatch.h"
 
 // Autograd key of the low-level operators: each calls itself below autograd, and its backward operator.
@@ -13,8 +14,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-at::Tensor value_or_undefined(const OptTensor& t) { return t.has_value() ? *t : at::Tensor(); }
-OptTensor defined_or_none(const at::Tensor& t) { return t.defined() ? OptTensor(t) : OptTensor(); }
 at::Tensor if_given(const at::Tensor& input, const at::Tensor& gradient) {
   return input.defined() ? gradient : at::Tensor();
 }

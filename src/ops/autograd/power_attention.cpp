@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "ops/autograd/saved.h"
 #include "ops/dispatch.h"
 
 namespace power::ops::autograd {
@@ -11,8 +12,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-at::Tensor value_or_undefined(const OptTensor& t) { return t.has_value() ? *t : at::Tensor(); }
-OptTensor defined_or_none(const at::Tensor& t) { return t.defined() ? OptTensor(t) : OptTensor(); }
 
 class PowerAttentionFunction : public torch::autograd::Function<PowerAttentionFunction> {
  public:
