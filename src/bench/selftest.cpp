@@ -64,6 +64,12 @@ struct Inputs {
 Inputs make_case(const Grid& g, int64_t seed) {
   auto [q, k, v, log_g] =
       ops::make_inputs(g.batch, g.len, g.heads, g.head_dim, g.group, g.dtype, g.gates != "none", seed);
+  // Every query gets a part of its own key. One that sees few keys could otherwise find nothing but scores near 0, and
+  // its gradient is then rounding over a vanishing normaliser, in any precision: a test of the seed. Not with strong
+  // gates, where queries would see little else than that key, and their gradients would vanish.
+  if (g.gates != "strong") {
+    q = (q.to(at::kFloat) + 0.5 * k.to(at::kFloat).repeat_interleave(g.group, 2)).to(g.dtype);
+  }
   at::manual_seed(seed + 1);
   Inputs in{q, k, v, log_g, at::randn(q.sizes(), at::kFloat).to(g.dtype)};
   if (g.gates == "strong") in.log_g = -2.0 * at::randn(log_g.sizes()).abs();
@@ -146,11 +152,8 @@ std::vector<SelftestCase> run_selftest(const SelftestOptions& options, std::ostr
   const at::Device device(cuda ? at::kCUDA : at::kCPU);
   std::vector<SelftestCase> cases;
   nlohmann::json json = nlohmann::json::array();
-  // With these seeds no query that sees one key only has a score of 1e-6 or less with it: its gradient is 0, and what
-  // float32 finds instead grows with 1 / score.
-  constexpr int64_t kFirstSeed = 100;
   for (const Grid& g : make_grid(cuda, options.quick)) {
-    cases.push_back(run_case(g, device, kFirstSeed + static_cast<int64_t>(cases.size())));
+    cases.push_back(run_case(g, device, 1 + static_cast<int64_t>(cases.size())));
     const SelftestCase& c = cases.back();
     if (!options.json) {
       print_case(c, out);
