@@ -1,10 +1,9 @@
 #pragma once
 
 #include "kernels/common/launch.h"
-#include "kernels/power_attention/config.h"
 #include "kernels/power_attention/fwd.h"
+#include "kernels/power_attention/query_loop.cuh"
 #include "kernels/power_attention/row_math.cuh"
-#include "kernels/power_attention/state.cuh"
 #include "kernels/power_attention/supported.h"
 
 namespace power::kernels {
@@ -12,9 +11,8 @@ namespace power::kernels {
 template <int kDim>
 struct ForwardShared {
   using Tile = QueryTile<kDim>;
-  static constexpr int kStageBytes = 2 * Image<kDim>::kBlockBytes;  // K, V
   static constexpr int kRowBytes = Tile::kRows / kBlockRows * Image<kDim>::kBlockBytes;
-  static constexpr int kStagesBytes = Tile::kStages * kStageBytes;
+  static constexpr int kStagesBytes = Tile::kStages * KeyLoop<kDim, Tile::kThreads>::kStageBytes;
   static constexpr int kRowOffset = kStagesBytes;
   static constexpr int kFactorOffset = kStagesBytes + kRowBytes;
   static constexpr int kGateOffset = kFactorOffset + Tile::kStages * static_cast<int>(sizeof(KeyFactors));
@@ -34,20 +32,13 @@ POWER_DEVICE void accumulate_output(float (&n)[kM][kDim / 8][4], float (&l)[kM][
   for (int m = 0; m < kM; ++m) {
     POWER_UNROLL
     for (int half = 0; half < 2; ++half) {
-      [[maybe_unused]] const int row = tile_row0 + 16 * m + 8 * half + lane / 4;
+      const int row = tile_row0 + 16 * m + 8 * half + lane / 4;
       POWER_UNROLL
       for (int block = 0; block < kKeys / 8; ++block) {
         POWER_UNROLL
         for (int i = 0; i < 2; ++i) {
           const int column = key0 + 8 * block + 2 * (lane % 4) + i;
-          float weight = factors[column] * block_factor;
-          if constexpr (kMasking == Masking::kExact) {
-            weight = exp2_approx(rows.log2_gate[row] - factors[column]);
-            if (first_key + column < rows.segment[row]) weight = 0.0f;
-          }
-          if constexpr (kMasking != Masking::kNone) {
-            if (first_key + column > rows.token[row]) weight = 0.0f;
-          }
+          const float weight = pair_weight<kMasking>(rows, row, factors, block_factor, column, first_key);
           float& score = s[m][block][2 * half + i];
           const float p = score * power_weight<kDegree>(score, row_scale[m][half], weight, args.degree);
           score = p;
@@ -203,57 +194,25 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
   auto& kept_source = *reinterpret_cast<KeySource*>(shared + Shared::kSourceOffset);
   if (thread == 0) kept_source = first_source;
   const GateArrays& gates = first_source.gates;
-  const int tile_index = static_cast<int>(gridDim.y - 1 - blockIdx.y),
-            chunk_offset = divide(tile_index, args.row_tiles);
-  const Chunk chunk(args, args.first_query_chunk + chunk_offset);
-  const int tile_of_chunk = tile_index - chunk_offset * static_cast<int>(args.row_tiles.divisor);
-  const int row0 = chunk.first_row + tile_of_chunk * Tile::kRows;
-  if (row0 >= chunk.end_row) return;
-  const int warp_row0 = row0 + 16 * kM * warp;
-  const int first_token = token_of_row(args, row0);
-  const int row_end = row0 + Tile::kRows < chunk.end_row ? row0 + Tile::kRows : chunk.end_row;
-  const int last_token = token_of_row(args, row_end - 1);
+  const QueryRows<Tile::kRows> tile(args);
+  if (tile.empty()) return;
+  const Chunk& chunk = tile.chunk;
+  const int row0 = tile.row0, row_end = tile.row_end, warp_row0 = row0 + 16 * kM * warp;
   load_tile_async<kDim, Tile::kRows, kThreads>(base + Shared::kRowOffset, head.rows(args.q, args), args.group, row0,
                                                row_end, args.head_dim, thread);
-  const FloatPair reference = args.gated ? gates.sum[first_token] : FloatPair{0.0f, 0.0f};
-  const int first_segment = args.gated ? gates.segment[first_token] : -1;
-
-  const KeyBlocks blocks =
-      find_key_blocks<kThreads>(args, gates, chunk.first_key / kBlockRows, first_token, last_token, thread);
-  const bool mild = gates_are_mild(args, gates, first_token, blocks.end * kBlockRows - 1);
-  bool with_state = false;
-  float state_factor = 1.0f;
+  const KeyLoop<kDim, kThreads> keys(args, gates, tile, base, factors, thread);
+  const bool mild = keys.is_mild(gates);
+  StatePart state;
   if constexpr (kDegree != kAnyDegree) {
-    with_state = chunk.has_state(args) && first_segment < chunk.first_key;
-    if (with_state && args.gated) {
-      state_factor = exp2_approx(difference(reference, chunk.gates_before(gates)));
-      with_state = state_factor != 0.0f;
-    }
+    state = state_part(args, chunk, gates, keys.reference, keys.first_segment);
   }
 
-  // Blocks alternate between two stages; those of the state come before those of the keys.
   static_assert(Tile::kStages == 2);
-  const auto stage_of = [&](int block) { return (block - blocks.begin) % 2; };
-  const auto load_stage = [&](int block, const KeySource& source) {
-    const uint32_t tile = base + stage_of(block) * Shared::kStageBytes;
-    const int loader = again(threadIdx.x);
-    load_tokens_async<kDim, kBlockRows, kThreads>(tile, source.k, block * kBlockRows, args.keys, args.head_dim, loader);
-    load_tokens_async<kDim, kBlockRows, kThreads>(tile + Image<kDim>::kBlockBytes, source.v, block * kBlockRows,
-                                                  args.keys, args.head_dim, loader);
-    const bool exact = block >= blocks.before && !mild;
-    load_key_factors(args, source.gates, factors[stage_of(block)], block, exact, reference, loader);
-  };
-
-  rows.load(args, gates, reference, row0, row_end, thread);
-  if (!args.gated) {
-    for (int i = thread; i < Tile::kStages * kBlockRows; i += kThreads) {
-      factors[i / kBlockRows].factor[i % kBlockRows] = 1.0f;
-    }
-  }
-  if (with_state) {
+  rows.load(args, gates, keys.reference, row0, row_end, thread);
+  if (state.any) {
     load_first_pair<kDim, kDegree, kThreads>(base, args, args.states, head.head, chunk.index, thread);
   } else {
-    load_stage(blocks.begin, first_source);
+    keys.load(keys.blocks.begin, first_source, mild);
   }
   cp_async_commit();
   cp_async_wait<0>();
@@ -267,75 +226,32 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
 
   float n[kM][kDim / 8][4] = {}, l[kM][2] = {};
   if constexpr (kDegree != kAnyDegree) {
-    if (with_state) {
+    if (state.any) {
       accumulate_state_output<kDim, kDegree, kThreads>(n, l, q, args, head.head, chunk, base,
                                                        shared + Shared::kRowOffset, 16 * kM * warp, thread,
-                                                       [&] { load_stage(blocks.begin, kept_source); });
+                                                       [&] { keys.load(keys.blocks.begin, kept_source, mild); });
       POWER_UNROLL
       for (int m = 0; m < kM; ++m) {
         POWER_UNROLL
-        for (int half = 0; half < 2; ++half) l[m][half] *= state_factor;
+        for (int half = 0; half < 2; ++half) l[m][half] *= state.factor;
         POWER_UNROLL
         for (int c = 0; c < kDim / 8; ++c) {
           POWER_UNROLL
-          for (int i = 0; i < 4; ++i) n[m][c][i] *= state_factor;
+          for (int i = 0; i < 4; ++i) n[m][c][i] *= state.factor;
         }
       }
     }
   }
   const int warp_last_token = rows.token[16 * kM * (warp + 1) - 1];
-  const auto to_own_gates = [&] {  // from the first token's gate to each row's own
-    if (!args.gated) return;
-    POWER_UNROLL
-    for (int m = 0; m < kM; ++m) {
-      POWER_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        const float factor = rows.factor(16 * (kM * warp + m) + 8 * half + lane / 4, first_token);
-        l[m][half] *= factor;
-        POWER_UNROLL
-        for (int c = 0; c < kDim / 8; ++c) {
-          n[m][c][2 * half] *= factor;
-          n[m][c][2 * half + 1] *= factor;
-        }
-      }
-    }
-  };
-  for (int block = blocks.begin; block < blocks.end; ++block) {
-    cp_async_wait<0>();
-    sync_block();  // this block has landed, and nobody reads the stage that is filled next
-    if (block + 1 < blocks.end) load_stage(block + 1, kept_source);
-    cp_async_commit();
-    const int stage = stage_of(block), first_key = block * kBlockRows;
-    const uint32_t k_tile = base + stage * Shared::kStageBytes, v_tile = k_tile + Image<kDim>::kBlockBytes;
-    const KeyFactors& stage_factors = factors[stage];
-    const bool other_segment = first_segment > first_key + kBlockRows - 1;
-    float block_factor = 1.0f;
-    if (args.gated) {
-      block_factor = other_segment ? 0.0f : exp2_approx(difference(reference, stage_factors.last_sums[1]));
-    }
-    constexpr int kKeys = Tile::kForwardKeys;
-    if (block == blocks.before && !mild) to_own_gates();
-    const int tile_row0 = 16 * kM * warp;
-    POWER_ROLLED
-    for (int key0 = 0; key0 < kBlockRows; key0 += kKeys) {
-      if (block < blocks.before) {
-        accumulate_output<kDim, kDegree, Masking::kNone, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
-                                                                stage_factors.factor, block_factor, key0, first_key,
-                                                                tile_row0, lane);
-      } else if (first_key + key0 > warp_last_token) {
-        continue;  // all masked
-      } else if (mild) {
-        accumulate_output<kDim, kDegree, Masking::kShare, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
-                                                                 stage_factors.factor, block_factor, key0, first_key,
-                                                                 tile_row0, lane);
-      } else {
-        accumulate_output<kDim, kDegree, Masking::kExact, kKeys>(n, l, q, row_scale, args, rows, k_tile, v_tile,
-                                                                 stage_factors.factor, 1.0f, key0, first_key, tile_row0,
-                                                                 lane);
-      }
-    }
-  }
-  if (mild) to_own_gates();
+  const auto to_own_gates = [&] { scale_to_own_gates<kDim>(n, l, rows, 16 * kM * warp, tile.first_token, lane); };
+  constexpr int kKeys = Tile::kForwardKeys;
+  keys.template run<kKeys>(kept_source, mild, warp_last_token, to_own_gates,
+                           [&](auto masking, uint32_t k_tile, uint32_t v_tile, const float* weights, float block_factor,
+                               int key0, int first_key) {
+                             accumulate_output<kDim, kDegree, decltype(masking)::value, kKeys>(
+                                 n, l, q, row_scale, args, rows, k_tile, v_tile, weights, block_factor, key0, first_key,
+                                 16 * kM * warp, lane);
+                           });
 
   float r[kM][2];
   POWER_UNROLL
@@ -371,9 +287,7 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
 template <int kDim, int kDegree>
 void run_power_attention_fwd(AttentionArgs args, void* stream) {
   using Tile = QueryTile<kDim>;
-  const int row_tiles = ceil_div(most_rows_of_chunk(args), Tile::kRows);
-  args.row_tiles = FastDivisor(row_tiles);
-  const dim3 grid(args.batch * args.kv_heads.divisor, row_tiles * (args.chunks - args.first_query_chunk));
+  const dim3 grid = query_grid(args, Tile::kRows);
   launch(power_attention_fwd_kernel<kDim, kDegree>, "power_attention_fwd_kernel", grid, Tile::kThreads,
          ForwardShared<kDim>::kBytes, stream, args);
 }

@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(GradientTile<kDim>::kThreads, GradientTile<kDi
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   const HeadIndex head(a, blockIdx.x);
   const GateArrays gates = head.gates(a);
-  const QueryTile<Shape::kRows> tile(a, a.first_query_chunk);
+  const QueryRows<Shape::kRows> tile(a);
   if (tile.empty()) return;
   KeySteps<kDim, kStep, Shape::kThreads> steps(a, gates, tile, thread);
   load_rows_async<kDim, Shape::kRows, Shape::kThreads>(shared.q, rows_of(args.q, a, head), a.group, tile.row0,
@@ -139,10 +139,7 @@ __global__ void __launch_bounds__(GradientTile<kDim>::kThreads, GradientTile<kDi
 template <int kDim>
 void run_backward_dq(Args args, void* stream) {
   using Shape = GradientTile<kDim>;
-  const int tiles = ceil_div(most_rows_of_chunk(args.attention), Shape::kRows);
-  args.attention.row_tiles = FastDivisor(tiles);
-  const dim3 grid(args.attention.batch * args.attention.kv_heads.divisor,
-                  tiles * (args.attention.chunks - args.attention.first_query_chunk));
+  const dim3 grid = query_grid(args.attention, Shape::kRows);
   launch(backward_dq_kernel<kDim>, "float32 backward_dq_kernel", grid, Shape::kThreads,
          sizeof(QueryGradientShared<kDim>), stream, args);
 }

@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(ForwardTile<kDim>::kThreads, ForwardTile<kDim>
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   const HeadIndex head(a, blockIdx.x);
   const GateArrays gates = head.gates(a);
-  const QueryTile<Shape::kRows> tile(a, a.first_query_chunk);
+  const QueryRows<Shape::kRows> tile(a);
   if (tile.empty()) return;
   KeySteps<kDim, kStep, Shape::kThreads> steps(a, gates, tile, thread);
   load_rows_async<kDim, Shape::kRows, Shape::kThreads>(shared.q, rows_of(args.q, a, head), a.group, tile.row0,
@@ -101,10 +101,7 @@ __global__ void __launch_bounds__(ForwardTile<kDim>::kThreads, ForwardTile<kDim>
 template <int kDim>
 void run_forward(Args args, void* stream) {
   using Shape = ForwardTile<kDim>;
-  const int tiles = ceil_div(most_rows_of_chunk(args.attention), Shape::kRows);
-  args.attention.row_tiles = FastDivisor(tiles);
-  const dim3 grid(args.attention.batch * args.attention.kv_heads.divisor,
-                  tiles * (args.attention.chunks - args.attention.first_query_chunk));
+  const dim3 grid = query_grid(args.attention, Shape::kRows);
   launch(forward_kernel<kDim>, "float32 forward_kernel", grid, Shape::kThreads, sizeof(ForwardShared<kDim>), stream,
          args);
 }

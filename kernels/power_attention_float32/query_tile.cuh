@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/power_attention/state.cuh"
+#include "kernels/power_attention/query_rows.cuh"
 #include "kernels/power_attention_float32/config.h"
 #include "kernels/power_attention_float32/tile.cuh"
 
@@ -22,26 +22,6 @@ POWER_DEVICE float* row_pointer(const RowsView& view, const FastDivisor& group, 
   const uint32_t token = divide(row, group), head = row - token * group.divisor;
   return const_cast<float*>(view.data) + token * view.token_stride + head * view.head_stride;
 }
-
-// kRows query rows of one chunk; block y counts tiles from the last chunk's last one, so that long ones come first.
-template <int kRows>
-struct QueryTile {
-  Chunk chunk;
-  int row0, row_end, first_token, last_token;
-
-  POWER_DEVICE QueryTile(const AttentionArgs& args, int first_chunk) : chunk(args, first_chunk + chunk_offset(args)) {
-    const int in_chunk = tile() - chunk_offset(args) * static_cast<int>(args.row_tiles.divisor);
-    row0 = chunk.first_row + in_chunk * kRows;
-    row_end = row0 + kRows < chunk.end_row ? row0 + kRows : chunk.end_row;
-    first_token = token_of_row(args, row0);
-    last_token = row0 < row_end ? token_of_row(args, row_end - 1) : first_token;
-  }
-  POWER_DEVICE bool empty() const { return row0 >= row_end; }
-
- private:
-  static POWER_DEVICE int tile() { return static_cast<int>(gridDim.y - 1 - blockIdx.y); }
-  static POWER_DEVICE int chunk_offset(const AttentionArgs& args) { return divide(tile(), args.row_tiles); }
-};
 
 // The query rows of a lane: lane/4 and lane/4 + 8 of its warp's 16.
 struct LaneRows {
@@ -75,7 +55,7 @@ class KeySteps {
   using Stage = KeyStage<kDim, kStep>;
 
   template <int kRows>
-  POWER_DEVICE KeySteps(const AttentionArgs& args, const GateArrays& gates, const QueryTile<kRows>& tile, int thread)
+  POWER_DEVICE KeySteps(const AttentionArgs& args, const GateArrays& gates, const QueryRows<kRows>& tile, int thread)
       : chunk_begin_(tile.chunk.first_key), first_token_(tile.first_token) {
     const KeyBlocks blocks = find_key_blocks<kThreads>(args, gates, tile.chunk.first_key / kBlockRows, tile.first_token,
                                                        tile.last_token, thread);
