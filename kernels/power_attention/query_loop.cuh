@@ -109,7 +109,8 @@ struct KeyLoop {
     load_factors(block, source, mild);
   }
   // step(masking, K tile, V tile, factors, block factor, key0, first key) for each kKeys keys key0.. of a stage that
-  // some row of the warp sees, the first block being loaded; to_own_gates() where factors begin to count from there.
+  // some row of the warp sees; the first block is on its way already. Sums count from the first token's gate until
+  // to_own_gates() turns them: at the end, or before the blocks whose pairs have their own exact factors.
   template <int kKeys, class ToOwnGates, class Step>
   POWER_DEVICE void run(const KeySource& source, bool mild, int warp_last_token, const ToOwnGates& to_own_gates,
                         const Step& step) const {
