@@ -4,7 +4,8 @@
 Usage: lint_includes.py [ROOT]
 
 Prints one line per violation (file:line: what, why) and exits 1 if there is any. It also finds source files and tests
-that no CMakeLists.txt lists: code that is never compiled, tests that never run.
+that no CMakeLists.txt lists: code that is never compiled, tests that never run. And names that two sources of one target
+define in unnamed namespaces: such sources may be compiled together (power_batch_sources in scripts/cmake).
 """
 import pathlib
 import re
@@ -74,6 +75,42 @@ def check_includes(root, path):
                 yield f"{relative}:{number}: {name} belongs to {', '.join(sorted(owners))}, not to {module} ({header})"
 
 
+TARGET = re.compile(r"(?:power_library|power_test|add_library)\((\w+)\s+(?:TORCH|SHARED)\b([^()]*(?:\([^()]*\)[^()]*)*)\)")
+DEFINITION = re.compile(r"^(?:struct|class|enum(?: class)?)\s+(\w+)[^;]*$|^[A-Za-z][\w:<>,&* ]*?[ &*](\w+)(?:\(|\s*=|\[|\{)")
+
+
+def unnamed_definitions(path):
+    """(enclosing namespace, name, line) of what a source defines in unnamed namespaces at file scope."""
+    enclosing, inside = "", False
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        named = re.match(r"namespace ([\w:]+) \{", line)
+        if named:
+            enclosing = named.group(1)
+        elif line == "namespace {":
+            inside = True
+        elif line == "}  // namespace":
+            inside = False
+        elif inside and not line.startswith(("using ", "namespace ", "TEST", "template", "//", "#", "}")):
+            match = DEFINITION.match(line)
+            if match:
+                yield enclosing, match.group(1) or match.group(2), number
+
+
+def check_batches(root):
+    for listing in sorted([*root.glob("src/*/CMakeLists.txt"), *root.glob("tests/*/CMakeLists.txt")]):
+        for target in TARGET.finditer(listing.read_text()):
+            seen = {}
+            for word in target.group(2).split():
+                path = listing.parent / word
+                if not word.endswith(".cpp") or not path.is_file():
+                    continue
+                for enclosing, name, number in unnamed_definitions(path):
+                    first = seen.setdefault((enclosing, name), path)
+                    if first != path:
+                        yield (f"{path.relative_to(root).as_posix()}:{number}: {name} is also in the unnamed namespace of "
+                               f"{first.relative_to(root).as_posix()}, of the same target; share it or rename one")
+
+
 def lists_file(cmake_text, name):
     """Whether a word of the CMake text is `name`; a variable in it stands for any part of a name."""
     for word in re.split(r'[\s()";]+', re.sub(r"#.*", "", cmake_text)):
@@ -107,6 +144,7 @@ def main():
                 problems += check_includes(root, path)
             if path.suffix in COMPILED:
                 problems += check_listed(root, path)
+    problems += check_batches(root)
     print(*problems, sep="\n", end="\n" if problems else "")
     return 1 if problems else 0
 

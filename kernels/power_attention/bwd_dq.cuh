@@ -2,6 +2,7 @@
 
 #include "kernels/common/launch.h"
 #include "kernels/power_attention/bwd.h"
+#include "kernels/power_attention/config.h"
 #include "kernels/power_attention/query_loop.cuh"
 #include "kernels/power_attention/row_math.cuh"
 #include "kernels/power_attention/supported.h"
@@ -15,12 +16,13 @@ namespace power::kernels {
 template <int kDim>
 struct QueryGradientShared {
   using Tile = QueryTile<kDim>;
+  using Loop = KeyLoop<kDim, Tile::kThreads>;
   static constexpr int kRowBytes = Tile::kRows / kBlockRows * Image<kDim>::kBlockBytes;
-  static constexpr int kStagesBytes = Tile::kStages * KeyLoop<kDim, Tile::kThreads>::kStageBytes;
+  static constexpr int kStagesBytes = Loop::kStages * Loop::kStageBytes;
   static constexpr int kQOffset = kStagesBytes;
   static constexpr int kDyOffset = Tile::kGradientOverlaysStages ? 0 : kStagesBytes + kRowBytes;
   static constexpr int kFactorOffset = kStagesBytes + (Tile::kGradientOverlaysStages ? 1 : 2) * kRowBytes;
-  static constexpr int kGateOffset = kFactorOffset + Tile::kStages * static_cast<int>(sizeof(KeyFactors));
+  static constexpr int kGateOffset = kFactorOffset + Loop::kStages * static_cast<int>(sizeof(KeyFactors));
   static constexpr int kSourceOffset = round_up(kGateOffset + static_cast<int>(sizeof(RowGates<Tile::kRows>)), 16);
   static constexpr int kBytes = kSourceOffset + static_cast<int>(sizeof(KeySource));
   static_assert(kRowBytes <= kStagesBytes);
@@ -134,7 +136,6 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kB
                                                args.head_dim, thread);
   load_tile_async<kDim, Tile::kRows, kThreads>(dy_tile, head.rows(args.dy, args), args.group, row0, row_end,
                                                args.head_dim, thread);
-  static_assert(Tile::kStages == 2);
   const KeyLoop<kDim, kThreads> keys(args, gates, tile, base, factors, thread);
   // Without a state the keys come first, and wait for nothing that follows here.
   const bool keys_first = !Tile::kGradientOverlaysStages && (kDegree == kAnyDegree || !chunk.has_state(args));

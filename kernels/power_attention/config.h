@@ -11,7 +11,6 @@ struct QueryTile {
   static constexpr int kRows = 128;
   static constexpr int kWarps = kRows / (16 * kM);
   static constexpr int kThreads = 32 * kWarps;
-  static constexpr int kStages = 2;
   // Keys whose scores a warp holds at once: fewer than a stage, so that registers allow more blocks on a
   // multiprocessor.
   static constexpr int kForwardKeys = kDim <= 64 ? 16 : 32;

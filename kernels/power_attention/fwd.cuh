@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/common/launch.h"
+#include "kernels/power_attention/config.h"
 #include "kernels/power_attention/fwd.h"
 #include "kernels/power_attention/query_loop.cuh"
 #include "kernels/power_attention/row_math.cuh"
@@ -11,11 +12,12 @@ namespace power::kernels {
 template <int kDim>
 struct ForwardShared {
   using Tile = QueryTile<kDim>;
+  using Loop = KeyLoop<kDim, Tile::kThreads>;
   static constexpr int kRowBytes = Tile::kRows / kBlockRows * Image<kDim>::kBlockBytes;
-  static constexpr int kStagesBytes = Tile::kStages * KeyLoop<kDim, Tile::kThreads>::kStageBytes;
+  static constexpr int kStagesBytes = Loop::kStages * Loop::kStageBytes;
   static constexpr int kRowOffset = kStagesBytes;
   static constexpr int kFactorOffset = kStagesBytes + kRowBytes;
-  static constexpr int kGateOffset = kFactorOffset + Tile::kStages * static_cast<int>(sizeof(KeyFactors));
+  static constexpr int kGateOffset = kFactorOffset + Loop::kStages * static_cast<int>(sizeof(KeyFactors));
   static constexpr int kSourceOffset = round_up(kGateOffset + static_cast<int>(sizeof(RowGates<Tile::kRows>)), 16);
   static constexpr int kBytes = kSourceOffset + static_cast<int>(sizeof(KeySource));
 };
@@ -207,7 +209,6 @@ __global__ void __launch_bounds__(QueryTile<kDim>::kThreads, QueryTile<kDim>::kF
     state = state_part(args, chunk, gates, keys.reference, keys.first_segment);
   }
 
-  static_assert(Tile::kStages == 2);
   rows.load(args, gates, keys.reference, row0, row_end, thread);
   if (state.any) {
     load_first_pair<kDim, kDegree, kThreads>(base, args, args.states, head.head, chunk.index, thread);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include "kernels/power_attention/config.h"
 #include "kernels/power_attention/query_rows.cuh"
 
 // What the kernels that own query rows, output and dq, share: a tile of rows walks over the keys of its chunk.
@@ -38,20 +37,20 @@ POWER_DEVICE float pair_weight(const RowGates<kRows>& rows, int row, const float
   return weight;
 }
 
-// Sums of rows, from the first token's gate to each row's own.
+// The sums n and l of rows, from the first token's gate to each row's own.
 template <int kDim, int kM, int kRows>
-POWER_DEVICE void scale_to_own_gates(float (&rows_of_sums)[kM][kDim / 8][4], float (&sums)[kM][2],
-                                     const RowGates<kRows>& rows, int tile_row0, int first_token, int lane) {
+POWER_DEVICE void scale_to_own_gates(float (&n)[kM][kDim / 8][4], float (&l)[kM][2], const RowGates<kRows>& rows,
+                                     int tile_row0, int first_token, int lane) {
   POWER_UNROLL
   for (int m = 0; m < kM; ++m) {
     POWER_UNROLL
     for (int half = 0; half < 2; ++half) {
       const float factor = rows.factor(tile_row0 + 16 * m + 8 * half + lane / 4, first_token);
-      sums[m][half] *= factor;
+      l[m][half] *= factor;
       POWER_UNROLL
       for (int c = 0; c < kDim / 8; ++c) {
-        rows_of_sums[m][c][2 * half] *= factor;
-        rows_of_sums[m][c][2 * half + 1] *= factor;
+        n[m][c][2 * half] *= factor;
+        n[m][c][2 * half + 1] *= factor;
       }
     }
   }
@@ -62,10 +61,11 @@ struct MaskingOf {
   static constexpr Masking value = kMasking;
 };
 
-// The loop over the blocks of 64 keys that a tile sees. They alternate between two stages of K and V, each with its
+// The loop over the blocks of 64 keys that a tile sees. They alternate between stages of K and V, each with its
 // KeyFactors; what a state needs comes before them in the same memory.
 template <int kDim, int kThreads>
 struct KeyLoop {
+  static constexpr int kStages = 2;
   static constexpr int kStageBytes = 2 * Image<kDim>::kBlockBytes;  // K, V
 
   const AttentionArgs& args;
@@ -75,24 +75,25 @@ struct KeyLoop {
   const int first_segment, first_token;
   const KeyBlocks blocks;
 
+  // Without gates the factors are ones, written here and to be read behind a barrier.
   template <int kRows>
-  POWER_DEVICE KeyLoop(const AttentionArgs& args_, const GateArrays& gates, const QueryRows<kRows>& tile,
-                       uint32_t stages_, KeyFactors* factors_, int thread)
-      : args(args_),
-        stages(stages_),
-        factors(factors_),
+  POWER_DEVICE KeyLoop(const AttentionArgs& attention, const GateArrays& gates, const QueryRows<kRows>& tile,
+                       uint32_t stage_memory, KeyFactors* stage_factors, int thread)
+      : args(attention),
+        stages(stage_memory),
+        factors(stage_factors),
         reference(args.gated ? gates.sum[tile.first_token] : FloatPair{0.0f, 0.0f}),
         first_segment(args.gated ? gates.segment[tile.first_token] : -1),
         first_token(tile.first_token),
         blocks(find_key_blocks<kThreads>(args, gates, tile.chunk.first_key / kBlockRows, tile.first_token,
                                          tile.last_token, thread)) {
     if (args.gated) return;
-    for (int i = thread; i < 2 * kBlockRows; i += kThreads) factors[i / kBlockRows].factor[i % kBlockRows] = 1.0f;
+    for (int i = thread; i < kStages * kBlockRows; i += kThreads) factors[i / kBlockRows].factor[i % kBlockRows] = 1.0f;
   }
   POWER_DEVICE bool is_mild(const GateArrays& gates) const {
     return gates_are_mild(args, gates, first_token, blocks.end * kBlockRows - 1);
   }
-  POWER_DEVICE int stage_of(int block) const { return (block - blocks.begin) % 2; }
+  POWER_DEVICE int stage_of(int block) const { return (block - blocks.begin) % kStages; }
   POWER_DEVICE void load_keys(int block, const KeySource& source) const {
     const uint32_t tile = stages + stage_of(block) * kStageBytes;
     const int loader = again(threadIdx.x);

@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kScanThreads) gate_sums_kernel(const __grid_co
   }
   // The last token of the items' tile is another lane's last one.
   constexpr int kTileLanes = kGateTile / kScanItems;
-  static_assert(kTileLanes <= 32 && kGateTile % kScanItems == 0);
+  static_assert(32 % kTileLanes == 0 && kGateTile % kScanItems == 0);
   const int last_lane = thread % 32 | (kTileLanes - 1);
   const FloatPair own_end = out_sum[kScanItems - 1];
   const FloatPair end_sum{shuffle_from(own_end.high, last_lane), shuffle_from(own_end.low, last_lane)};
@@ -223,18 +223,11 @@ __global__ void __launch_bounds__(kScanThreads) key_max_kernel(const __grid_cons
   args.key_max[head.head] = largest;
 }
 
-// body(y low, y high, dy low, dy high) -> packed result, of each pair in 16 bytes of y and of dy.
-template <class Body>
-POWER_DEVICE uint4 for_each_pair(const uint4& y, const uint4& dy, const Body& body) {
-  const auto pair = [&](uint32_t a, uint32_t b) { return body(bf16_low(a), bf16_high(a), bf16_low(b), bf16_high(b)); };
-  return {pair(y.x, dy.x), pair(y.y, dy.y), pair(y.z, dy.z), pair(y.w, dy.w)};
-}
-
 inline constexpr int kLanesPerRow = 8;
 inline constexpr int kRowThreads = 256;
 inline constexpr int kRowStep = kRowThreads / kLanesPerRow;
-inline constexpr int kRowsPerGroup = 4;  // of eight lanes, kRowStep apart: enough loads on their way
-inline constexpr int kRowsPerBlock = kRowStep * kRowsPerGroup;
+inline constexpr int kRowsPerLane = 4;  // kRowStep apart: so many loads are on their way at once
+inline constexpr int kRowsPerBlock = kRowStep * kRowsPerLane;
 
 // What the gradient kernels need to know of y and dy. Eight lanes read a row; the first of them own one row each in
 // what comes of it.
@@ -246,7 +239,7 @@ __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid
   const HeadIndex head(args, blockIdx.x);
   // Asked for before the rows themselves, so that one wait covers both.
   const int own_row = row0 + lane * kRowStep;
-  const bool owns = lane < kRowsPerGroup && own_row < args.rows;
+  const bool owns = lane < kRowsPerLane && own_row < args.rows;
   float inverse = 0.0f;
   FloatPair own_gate{0.0f, 0.0f}, tile_gate{0.0f, 0.0f};
   int segment = 0, first_token = 0;
@@ -262,9 +255,9 @@ __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid
     }
   }
   const RowView y_rows = head.rows(args.y, args), dy_rows = head.rows(args.dy, args);
-  uint4 y[kRowsPerGroup][kMaxChunks], dy[kRowsPerGroup][kMaxChunks];
+  uint4 y[kRowsPerLane][kMaxChunks], dy[kRowsPerLane][kMaxChunks];
   POWER_UNROLL
-  for (int n = 0; n < kRowsPerGroup; ++n) {
+  for (int n = 0; n < kRowsPerLane; ++n) {
     const int row = row0 + n * kRowStep, token = row < args.rows ? divide(row, args.group) : 0;
     const int group_head = row - token * static_cast<int>(args.group.divisor);
     POWER_UNROLL
@@ -277,15 +270,18 @@ __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid
   }
   float own_product = 0.0f;
   POWER_UNROLL
-  for (int n = 0; n < kRowsPerGroup; ++n) {
+  for (int n = 0; n < kRowsPerLane; ++n) {
     float product = 0.0f, total = 0.0f;
     POWER_UNROLL
     for (int c = 0; c < kMaxChunks; ++c) {
-      for_each_pair(y[n][c], dy[n][c], [&](float y_low, float y_high, float dy_low, float dy_high) {
-        product = fmaf(y_high, dy_high, fmaf(y_low, dy_low, product));
-        total += dy_low + dy_high;
-        return 0u;
-      });
+      const uint32_t y_pairs[4] = {y[n][c].x, y[n][c].y, y[n][c].z, y[n][c].w};
+      const uint32_t dy_pairs[4] = {dy[n][c].x, dy[n][c].y, dy[n][c].z, dy[n][c].w};
+      POWER_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const float low = bf16_low(dy_pairs[i]), high = bf16_high(dy_pairs[i]);
+        product = fmaf(bf16_high(y_pairs[i]), high, fmaf(bf16_low(y_pairs[i]), low, product));
+        total += low + high;
+      }
     }
     product = sum_of_eight(product);
     if (lane == n) own_product = product;
@@ -303,13 +299,15 @@ __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid
     for (int c = 0; c < kMaxChunks; ++c) {
       const int column = 8 * (lane + c * kLanesPerRow);
       if (column >= args.head_dim) continue;
-      *reinterpret_cast<uint4*>(out + column) =
-          for_each_pair(y[n][c], dy[n][c], [&](float y_low, float y_high, float dy_low, float dy_high) {
-            return pack_bf16(dy_low - mean - y_low * slope, dy_high - mean - y_high * slope);
-          });
+      const auto centred = [&](uint32_t y_pair, uint32_t dy_pair) {
+        return pack_bf16(bf16_low(dy_pair) - mean - bf16_low(y_pair) * slope,
+                         bf16_high(dy_pair) - mean - bf16_high(y_pair) * slope);
+      };
+      *reinterpret_cast<uint4*>(out + column) = {centred(y[n][c].x, dy[n][c].x), centred(y[n][c].y, dy[n][c].y),
+                                                 centred(y[n][c].z, dy[n][c].z), centred(y[n][c].w, dy[n][c].w)};
     }
   }
-  if (lane >= kRowsPerGroup || own_row >= args.padded_rows) return;
+  if (lane >= kRowsPerLane || own_row >= args.padded_rows) return;
   const float weight = segment > first_token ? 0.0f : inverse * exp2_approx(difference(own_gate, tile_gate));
   const int64_t index = int64_t{head.head} * args.padded_rows + own_row;
   args.row_weight[index] = weight;

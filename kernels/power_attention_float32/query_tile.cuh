@@ -4,8 +4,7 @@
 #include "kernels/power_attention_float32/config.h"
 #include "kernels/power_attention_float32/tile.cuh"
 
-// What the kernels that own a tile of rows have in common: where the tile stands, its lanes' rows, and the keys it
-// sees.
+// What the kernels that own a tile of rows have in common: its lanes' rows and the keys it sees.
 namespace power::kernels::float32 {
 
 POWER_DEVICE RowsView rows_of(const View& view, const AttentionArgs& args, const HeadIndex& head) {

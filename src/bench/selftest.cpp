@@ -66,7 +66,8 @@ Inputs make_case(const Grid& g, int64_t seed) {
       ops::make_inputs(g.batch, g.len, g.heads, g.head_dim, g.group, g.dtype, g.gates != "none", seed);
   // Every query gets a part of its own key. One that sees few keys could otherwise find nothing but scores near 0, and
   // its gradient is then rounding over a vanishing normaliser, in any precision: a test of the seed. Not with strong
-  // gates, where queries would see little else than that key, and their gradients would vanish.
+  // gates, where queries would see little else than that key and have small gradients (with closed ones they vanish
+  // anyway, and errors are held against dY).
   if (g.gates != "strong") {
     q = (q.to(at::kFloat) + 0.5 * k.to(at::kFloat).repeat_interleave(g.group, 2)).to(g.dtype);
   }

@@ -19,8 +19,8 @@ namespace power::ops {
 
 using OptTensor = std::optional<at::Tensor>;
 
-// chunk_size of power_attention: std::nullopt chooses the form by shape, 0 is the quadratic form, n > 0 the chunked
-// form.
+// chunk_size of power_attention: std::nullopt chooses the form by shape and dtype, 0 is the quadratic form, n > 0 the
+// chunked form.
 inline constexpr int64_t kQuadraticForm = 0;
 
 // The whole operator. Returns y (B,TQ,HQ,E), and with return_state the state and key sum after the last key (tensors of

@@ -41,7 +41,8 @@ struct Crossover {
   int64_t longest_quadratic, chunk;
 };
 
-// By degree and largest head dim; measured (docs/performance.md).
+// By degree and, rising within one, the largest head dim. From measured times (docs/performance.md); where one form was
+// far ahead at every length tried, from their growth: linear for chunks, quadratic for pairs.
 struct Crossovers {
   int64_t degree, head_dim;
   Crossover half, float32, composed;
@@ -143,12 +144,13 @@ Backend backend_of(const Problem& p, at::DeviceType device, at::ScalarType dtype
 }
 
 int64_t choose_chunk_size(const Problem& p, Backend backend) {
-  for (const Crossovers& at : kCrossovers) {
-    if (p.degree != at.degree || p.head_dim > at.head_dim) continue;
-    const Crossover& found = backend == Backend::kHalfKernels      ? at.half
-                             : backend == Backend::kFloat32Kernels ? at.float32
-                                                                   : at.composed;
-    // A group of query heads shares the making of the state, which from degree 2 on is half of the chunked form's work.
+  for (const Crossovers& row : kCrossovers) {
+    if (p.degree != row.degree || p.head_dim > row.head_dim) continue;
+    const Crossover& found = backend == Backend::kHalfKernels      ? row.half
+                             : backend == Backend::kFloat32Kernels ? row.float32
+                                                                   : row.composed;
+    // A group of query heads shares the making of the state, which from degree 2 on is half of the kernels' work in
+    // chunks (LibTorch's products were not measured in groups).
     const int64_t own = found.longest_quadratic;
     const int64_t longest = p.degree == 1 || backend == Backend::kComposed ? own : (own + own / p.group()) / 2;
     return p.key_len > longest ? found.chunk : 0;

@@ -31,7 +31,8 @@ Problem check_problem(const at::Tensor& q, const at::Tensor& k, const at::Tensor
                       std::optional<double> scale, std::optional<int64_t> chunk_size, const std::string& normalize,
                       bool return_state);
 
-// What computes a call: products of LibTorch, or the CUDA kernels for 16-bit or for float32 inputs.
+// Whose times decide between the forms: those of LibTorch's products, or of the CUDA kernels for 16-bit or for float32
+// inputs. (Whether a kernel serves a call in the end, src/ops/cuda knows.)
 enum class Backend { kComposed, kHalfKernels, kFloat32Kernels };
 Backend backend_of(const Problem& problem, at::DeviceType device, at::ScalarType dtype);
 

@@ -13,17 +13,17 @@ namespace {
 using model::AttentionKernel;
 using torch::Tensor;
 
-struct Pass {
+struct ReducedPass {
   Tensor logits, loss;
   std::vector<Tensor> gradients;
 };
 
-Pass run_once(model::GptOptions options, torch::Dtype compute) {
+ReducedPass run_reduced(model::GptOptions options, torch::Dtype compute) {
   options.compute_dtype = compute;
   torch::manual_seed(1);
   model::Gpt gpt(options);
   const Tensor tokens = random_tokens(2, 32, options.vocab_size), targets = random_tokens(2, 32, options.vocab_size, 8);
-  Pass result;
+  ReducedPass result;
   result.logits = gpt->forward(tokens).detach();
   result.loss = gpt->loss_sum(tokens, targets) / static_cast<double>(tokens.numel());
   result.loss.backward();
@@ -34,10 +34,10 @@ Pass run_once(model::GptOptions options, torch::Dtype compute) {
 TEST(Precision, ReducedPrecisionStaysNearFloat32WithFloat32Gradients) {
   model::GptOptions options = tiny_options();
   options.attention = {AttentionKernel::kPower, AttentionKernel::kSoftmax};
-  const Pass exact = run_once(options, torch::kFloat32);
+  const ReducedPass exact = run_reduced(options, torch::kFloat32);
   for (const auto& [compute, tolerance] : {std::pair{torch::kBFloat16, 0.06}, std::pair{torch::kFloat16, 0.01}}) {
     SCOPED_TRACE(compute);
-    const Pass found = run_once(options, compute);
+    const ReducedPass found = run_reduced(options, compute);
     EXPECT_EQ(found.logits.scalar_type(), torch::kFloat32);
     EXPECT_EQ(found.loss.scalar_type(), torch::kFloat32);
     EXPECT_LE(relative_error(found.logits, exact.logits), tolerance);

@@ -35,7 +35,7 @@ Steps run_steps(model::GptOptions options, bool recompute, torch::Dtype dtype) {
   return result;
 }
 
-void check(const model::GptOptions& options, torch::Dtype dtype, const char* label) {
+void check_recomputed(const model::GptOptions& options, torch::Dtype dtype, const char* label) {
   SCOPED_TRACE(label);
   const Steps kept = run_steps(options, false, dtype), again = run_steps(options, true, dtype);
   EXPECT_TRUE(torch::equal(kept.loss, again.loss));
@@ -48,12 +48,12 @@ void check(const model::GptOptions& options, torch::Dtype dtype, const char* lab
 TEST(Recompute, GradientsAreTheSameFloatForFloat) {
   model::GptOptions options = tiny_options();
   options.attention = {AttentionKernel::kPower, AttentionKernel::kSoftmax};
-  check(options, torch::kFloat32, "float32");
-  check(options, torch::kFloat64, "float64");
+  check_recomputed(options, torch::kFloat32, "float32");
+  check_recomputed(options, torch::kFloat64, "float64");
   options.dropout = 0.3;
-  check(options, torch::kFloat32, "dropout");
+  check_recomputed(options, torch::kFloat32, "dropout");
   options.compute_dtype = torch::kBFloat16;
-  check(options, torch::kFloat32, "bf16, dropout");
+  check_recomputed(options, torch::kFloat32, "bf16, dropout");
 }
 
 // The function runs once forward and once backward, and its inner tensors are not kept in between.

@@ -50,5 +50,8 @@ std::vector<torch::Tensor> reference_backward(const Inputs& in, const Options& o
 
 // Error of operator.md: ||x - ref|| / ||ref||, or / ||dy|| where ref is nearly zero beside dy.
 double operator_error(const torch::Tensor& x, const torch::Tensor& reference, const torch::Tensor& dy);
+inline double distance(const torch::Tensor& a, const torch::Tensor& b) {
+  return operator_error(a, b, torch::ones({1}));
+}
 
 }  // namespace power::test

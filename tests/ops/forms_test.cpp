@@ -10,8 +10,6 @@
 namespace power::test {
 namespace {
 
-double distance(const torch::Tensor& a, const torch::Tensor& b) { return operator_error(a, b, torch::ones({1})); }
-
 struct Outcome {
   torch::Tensor y, state, key_sum;
   std::vector<torch::Tensor> gradients;
@@ -26,15 +24,20 @@ Outcome evaluate(const Inputs& in, const Options& options, const torch::Tensor& 
 
 // The gradients of its scores vanish. What rounding leaves of them instead must not grow with 1 / score.
 TEST(Forms, AQueryThatSeesOnlyItselfInFloat32) {
-  Inputs in = random_inputs({2, 333, 333, 2, 2, 64, 64}, Gating::kMild, false, 2, 33).to(torch::kCPU, torch::kFloat32);
-  in.log_g->fill_(-60);
-  for (int64_t chunk : {0, 100}) {
-    const Inputs x = in.requires_grad();
-    const torch::Tensor y = std::get<0>(run(x, {2, {}, chunk}));
-    const torch::Tensor dy = torch::randn_like(y);
-    const auto gradients = torch::autograd::grad({y}, {x.q, x.k}, {dy});
-    for (const torch::Tensor& gradient : gradients) {
-      EXPECT_LT((gradient.norm() / dy.norm()).item<double>(), 1e-6) << "chunk " << chunk;
+  for (const auto& [degree, head_dim] : {std::pair{1, 64}, std::pair{2, 64}, std::pair{4, 16}}) {
+    for (int64_t queries : {333, 70}) {
+      for (int64_t chunk : {0, 100}) {
+        SCOPED_TRACE(str("degree ", degree, " queries ", queries, " chunk ", chunk));
+        Inputs in = random_inputs({2, queries, 333, 2, 2, head_dim, head_dim}, Gating::kMild, true, degree, 33)
+                        .to(torch::kCPU, torch::kFloat32);
+        in.log_g->fill_(-60);
+        const Inputs x = in.requires_grad();
+        const torch::Tensor y = std::get<0>(run(x, {degree, {}, chunk}));
+        const torch::Tensor dy = torch::randn_like(y);
+        for (const torch::Tensor& gradient : torch::autograd::grad({y}, {x.q, x.k}, {dy})) {
+          EXPECT_LT((gradient.norm() / dy.norm()).item<double>(), 1e-6);
+        }
+      }
     }
   }
 }

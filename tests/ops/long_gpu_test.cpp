@@ -14,8 +14,8 @@ struct Result {
   std::vector<torch::Tensor> gradients;
 };
 
-Result evaluate(const std::vector<torch::Tensor>& inputs, const torch::Tensor& dy, torch::Dtype dtype,
-                std::optional<int64_t> chunk_size) {
+Result evaluate_long(const std::vector<torch::Tensor>& inputs, const torch::Tensor& dy, torch::Dtype dtype,
+                     std::optional<int64_t> chunk_size) {
   std::vector<torch::Tensor> leaves;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const torch::Dtype own = dtype == torch::kDouble ? torch::kDouble : i == 3 ? torch::kFloat : dtype;
@@ -36,10 +36,10 @@ TEST(LongOnCuda, SixtyFiveThousandTokens) {
     std::vector<torch::Tensor> inputs = {q, k, v};
     if (gated) inputs.push_back(log_g);
     const torch::Tensor dy = torch::randn(q.sizes(), q.options().dtype(torch::kFloat)).to(torch::kBFloat16);
-    const Result expected = evaluate(inputs, dy, torch::kDouble, 1024);
+    const Result expected = evaluate_long(inputs, dy, torch::kDouble, 1024);
     for (std::optional<int64_t> chunk_size : {std::optional<int64_t>(), std::optional<int64_t>(4096)}) {
       SCOPED_TRACE(str("gated ", gated, " chunk_size ", chunk_size.value_or(-1)));
-      const Result got = evaluate(inputs, dy, torch::kBFloat16, chunk_size);
+      const Result got = evaluate_long(inputs, dy, torch::kBFloat16, chunk_size);
       const auto error = [](const torch::Tensor& x, const torch::Tensor& reference) {
         return ((x.to(torch::kDouble) - reference).norm() / reference.norm()).item<double>();
       };

@@ -8,8 +8,6 @@
 namespace power::test {
 namespace {
 
-double distance(const torch::Tensor& a, const torch::Tensor& b) { return operator_error(a, b, torch::ones({1})); }
-
 Inputs concatenated(const Inputs& past, const Inputs& in) {
   Inputs all{in.q, torch::cat({past.k, in.k}, 1), torch::cat({past.v, in.v}, 1), {}, {}, {}};
   if (in.log_g) all.log_g = torch::cat({*past.log_g, *in.log_g}, 1);

@@ -69,6 +69,22 @@ class LintIncludes(unittest.TestCase):
                 self.assertEqual(result.returncode, 1)
                 self.assertIn(message, result.stdout)
 
+    def test_names_that_clash_where_sources_are_compiled_together(self):
+        unnamed = "namespace power {\nnamespace {\n%s\n}  // namespace\n}  // namespace power\n"
+        tree = {**GOOD, "tests/model/CMakeLists.txt": "power_test(m TORCH SOURCES a.cpp b.cpp)\npower_test(n TORCH SOURCES c.cpp)"}
+        for first, second, clash in [("int f(int x) { return x; }", "double f(double x) { return x; }", True),
+                                     ("struct Pass {\n  int x;\n};", "struct Pass {\n};", True),
+                                     ("constexpr int kN = 1;", "constexpr int kN = 2;", True),
+                                     ("int f() { return 1; }", "int g() { return f(1); }", False),
+                                     ("using std::vector;\nnamespace fs = std::filesystem;",
+                                      "using std::vector;\nnamespace fs = std::filesystem;", False)]:
+            with self.subTest(first=first):
+                sources = {"tests/model/a.cpp": unnamed % first, "tests/model/b.cpp": unnamed % second,
+                           "tests/model/c.cpp": unnamed % first}  # of another target
+                result = lint({**tree, **sources})
+                self.assertEqual(result.stdout.count("of the same target"), int(clash), result.stdout)
+                self.assertEqual(result.returncode, int(clash))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -38,12 +38,12 @@ Tensor4 attention_backward(const OptTensor& dy, const OptTensor& dl, const at::T
   const int64_t rows = p.query_len * batch.group;
 
   at::Tensor dn = at::zeros({batch.blocks(), rows, p.value_dim}, options);
-  at::Tensor dsum = at::zeros({batch.blocks(), rows, 1}, options);
+  at::Tensor dsum = at::zeros({batch.blocks(), rows, 1}, options), r;
   if (dl.has_value()) dsum = call.query_blocks(dl->unsqueeze(-1), part, real) * factor;
   if (dy.has_value() && normalize) {
     // l here is the true one; times the factor its inverse is that of the computed weights.
     const at::Tensor sum = call.query_blocks(l.unsqueeze(-1), part, real) / factor;
-    const at::Tensor r = sum.reciprocal().masked_fill_(sum == 0, 0);
+    r = sum.reciprocal().masked_fill_(sum == 0, 0);
     const at::Tensor dy_rows = call.query_blocks(*dy, part, real);
     // Rounded as products will read it, see normalize_rows_backward.
     dn = (dy_rows * r).to(call.precision().operand).to(real);
@@ -58,6 +58,7 @@ Tensor4 attention_backward(const OptTensor& dy, const OptTensor& dl, const at::T
                    {}};
   if (log_g.has_value()) g.log_g = at::zeros({batch.blocks(), p.key_len}, options.dtype(at::kDouble));
   intra_backward(batch, dn, dsum.squeeze(-1), g);
+  if (r.defined() && !dl.has_value()) remove_excess(batch, r, g);
 
   at::Tensor dq = at::empty(q.sizes(), q.options()), dk = at::empty(k.sizes(), k.options());
   at::Tensor dv = at::empty(v.sizes(), v.options()), dlog_g = at::empty({0}, options);

@@ -43,8 +43,6 @@ at::Tensor times_pairs(const at::Tensor& scores, const at::Tensor& pairs, int64_
   return (scores.view({blocks, tokens, group, tokens}) * factors).view(scores.sizes());
 }
 
-at::Tensor row_dot(const at::Tensor& a, const at::Tensor& b) { return at::mul(a, b).sum(-1).to(at::kDouble); }
-
 struct Tile {
   int64_t row, rows;      // in q
   int64_t first, tokens;  // key positions on the diagonal

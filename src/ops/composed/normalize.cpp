@@ -33,6 +33,21 @@ RowGradients normalize_rows_backward(const at::Tensor& dy, const at::Tensor& y, 
   return {through_root * r.unsqueeze(-1) * factor, at::zeros_like(r)};
 }
 
+void remove_excess(const ChunkBatch& batch, const at::Tensor& r, ChunkGradients& gradients) {
+  const at::ScalarType real = batch.precision.real;
+  const int64_t elements = batch.queries * batch.group * batch.head_dim();
+  for_each_slice(batch.blocks(), elements, batch.k.is_cuda(), [&](int64_t first, int64_t n) {
+    const ChunkBatch b = batch.slice(first, n);
+    ChunkGradients g = gradients.slice(first, n);
+    const at::Tensor q = b.q.to(real), own = b.k.narrow(1, b.offset(), b.queries).to(real);
+    const at::Tensor k = b.group == 1 ? own : own.repeat_interleave(b.group, 1);
+    const at::Tensor slope = (q * k).sum(-1, true).pow(b.degree - 1);
+    const at::Tensor excess = (q * g.q).sum(-1, true) * r.narrow(0, first, n) * slope;  // p e_i r_i dw_ii / dscore_ii
+    g.q.addcmul_(excess, k, -1);
+    g.k.narrow(1, b.offset(), b.queries).sub_((excess * q).unflatten(1, {b.queries, b.group}).sum(2));
+  });
+}
+
 at::Tensor row_scaling(const at::Tensor& q, const at::Tensor& k) {
   const int64_t heads = k.size(2), group = q.size(2) / heads;
   const auto exponent = [](const at::Tensor& x) {  // x = m 2^e with 1/2 <= m < 1; 0 for zero

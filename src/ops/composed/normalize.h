@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/composed/chunk_batch.h"
 #include "ops/composed/operands.h"
 #include "ops/problem.h"
 
@@ -21,6 +22,12 @@ struct RowGradients {
 // one key only, the two must cancel exactly, however small its score.
 RowGradients normalize_rows_backward(const at::Tensor& dy, const at::Tensor& y, const at::Tensor& r, Normalize kind,
                                      const at::Tensor& factor, const Precision& precision);
+
+// For `sum`, sum_j w_ij dw_ij = q_i.dq_i / p vanishes in exact arithmetic. What is found instead, e_i, is the rounding
+// of y in dl and weighs 1 / score in dq and dk: much where a row sees nothing but its own key and their score is small
+// (a first token, closed gates). This takes e_i r_i from dw_ii, so that a row's sum shrinks by the share of its own
+// key. r (blocks, rows, 1) as from normalize_rows; gradients.q and .k are complete for these rows.
+void remove_excess(const ChunkBatch& batch, const at::Tensor& r, ChunkGradients& gradients);
 
 // Powers of two, one per row of q (B,T,HQ,1) float32: max|q_i| * max|k of the head| comes out between 1/4 and 1, so
 // that high powers of it neither vanish nor overflow. Exact to apply and to undo.

@@ -55,6 +55,8 @@ at::Tensor collapse_left(const at::Tensor& product, int64_t columns, const Preci
   return out;
 }
 
+at::Tensor row_dot(const at::Tensor& a, const at::Tensor& b) { return at::mul(a, b).sum(-1).to(at::kDouble); }
+
 at::Tensor product(const at::Tensor& a, const at::Tensor& b, const Precision& precision) {
   if (!precision.split()) return at::bmm(a, b);
   return at::bmm(a, b, precision.real);

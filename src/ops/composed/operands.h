@@ -27,6 +27,9 @@ at::Tensor right(const at::Tensor& x, const at::Tensor& w, const Precision& prec
 at::Tensor collapse_right(const at::Tensor& product, int64_t columns, const Precision& precision);
 at::Tensor collapse_left(const at::Tensor& product, int64_t columns, const Precision& precision);
 
+// a.b of each row, summed on in float64.
+at::Tensor row_dot(const at::Tensor& a, const at::Tensor& b);
+
 // Batched matrix product of operands, (G,M,K) x (G,K,N) -> real.
 at::Tensor product(const at::Tensor& a, const at::Tensor& b, const Precision& precision);
 

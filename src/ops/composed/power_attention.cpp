@@ -13,20 +13,6 @@ namespace {
 // (B*H, chunks, F, E+1) -> one state per block
 at::Tensor states_before(const at::Tensor& scanned) { return scanned.flatten(0, 1); }
 
-// For `sum`, sum_j w_ij dw_ij = q_i.dq_i / p is zero in exact arithmetic. What is found instead, the rounding of y in
-// dl, weighs 1 / score in dq and dk: much where a row sees nothing but its own key and their score is small (a first
-// token, closed gates). Taken from the weight of the row's own key, all of it goes there, and elsewhere the share that
-// key has.
-void remove_excess(const ChunkBatch& b, const at::Tensor& r, ChunkGradients& g) {
-  const at::ScalarType real = b.precision.real;
-  const at::Tensor q = b.q.to(real), own = b.k.narrow(1, b.offset(), b.queries).to(real);
-  const at::Tensor k = b.group == 1 ? own : own.repeat_interleave(b.group, 1);
-  const at::Tensor excess = (q * g.q).sum(-1, true) * r * (q * k).sum(-1, true).pow(b.degree - 1);
-  g.q.addcmul_(excess, k, -1);
-  const at::Tensor dk = (excess * q).unflatten(1, {b.queries, b.group}).sum(2);
-  g.k.narrow(1, b.offset(), b.queries).sub_(dk);
-}
-
 }  // namespace
 
 Forward power_attention_forward(const Problem& problem, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

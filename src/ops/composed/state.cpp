@@ -7,8 +7,6 @@
 namespace power::ops {
 namespace {
 
-at::Tensor row_dot(const at::Tensor& a, const at::Tensor& b) { return at::mul(a, b).sum(-1).to(at::kDouble); }
-
 // phi_{p-1}(x) (x) u, flattened: what multiplies state_gradient_matrix.
 at::Tensor outer_features(const at::Tensor& x, const at::Tensor& u, int64_t degree) {
   if (degree == 1) return u;
