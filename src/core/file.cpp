@@ -104,6 +104,9 @@ std::string read_file(const fs::path& path, size_t max_bytes) {
 }
 
 void write_file_atomic(const fs::path& path, std::string_view content) {
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  require(fs::is_directory(folder), ErrorKind::kRuntime, path.string(), ": there is no folder ", folder.string(),
+          "; create it or name another");
   fs::path temporary = path;
   temporary += ".tmp";
   try {
@@ -116,7 +119,7 @@ void write_file_atomic(const fs::path& path, std::string_view content) {
     fs::remove(temporary, ignored);
     throw;
   }
-  sync_directory(path.has_parent_path() ? path.parent_path() : ".");
+  sync_directory(folder);
 }
 
 void sync_directory(const fs::path& directory) {

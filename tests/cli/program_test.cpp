@@ -205,6 +205,7 @@ TEST(Program, ACheckpointAloneIsEnough) {
                                                           "--data_root=" + (folder / "data").string()}))
                 .exit_code,
             0);
+  expect_failure({"plot", folder / "run", "--out", folder / "none/loss.svg"}, 1, "there is no folder");
   const fs::path copy = folder / "copy";
   fs::rename(folder / "run/ckpt/step-00000001", copy);
   fs::rename(data, folder / "letters");
