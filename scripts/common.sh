@@ -62,12 +62,16 @@ build_jobs() {
   echo $((jobs > 1 ? jobs : 1))
 }
 
-# configure_and_build PRESET FOLDER [TARGET ...]
+# configure_and_build PRESET FOLDER [-DOPTION=VALUE ...] [TARGET ...]
 configure_and_build() {
-  local preset=$1 folder=$2 began=$SECONDS
+  local preset=$1 folder=$2 began=$SECONDS options=()
   shift 2
+  while [[ ${1:-} == -D* ]]; do
+    options+=("$1")
+    shift
+  done
   step "Configure $folder (preset $preset)"
-  run cmake --preset "$preset" -B "$folder"
+  run cmake --preset "$preset" -B "$folder" "${options[@]}"
   step "Build $folder ($(build_jobs) at a time)"
   run cmake --build "$folder" -j "$(build_jobs)" ${1:+--target "$@"}
   say "configured and built in $((SECONDS - began)) s"

@@ -75,7 +75,8 @@ def check_includes(root, path):
                 yield f"{relative}:{number}: {name} belongs to {', '.join(sorted(owners))}, not to {module} ({header})"
 
 
-TARGET = re.compile(r"(?:power_library|power_test|add_library)\((\w+)\s+(?:TORCH|SHARED)\b([^()]*(?:\([^()]*\)[^()]*)*)\)")
+TARGET = re.compile(r"(?:power_library|power_test|add_library|target_sources)\((\w+)\s+(?:TORCH|SHARED|PRIVATE)\b([^()]*(?:\([^()]*\)[^()]*)*)\)")
+ALONE = re.compile(r"power_cuda_sources\(([^()]*)\)")  # with options of their own
 DEFINITION = re.compile(r"^(?:struct|class|enum(?: class)?)\s+(\w+)[^;]*$|^[A-Za-z][\w:<>,&* ]*?[ &*](\w+)(?:\(|\s*=|\[|\{)")
 
 
@@ -98,14 +99,16 @@ def unnamed_definitions(path):
 
 def check_batches(root):
     for listing in sorted([*root.glob("src/*/CMakeLists.txt"), *root.glob("tests/*/CMakeLists.txt")]):
-        for target in TARGET.finditer(listing.read_text()):
-            seen = {}
+        text = listing.read_text()
+        alone = " ".join(ALONE.findall(text)).split()
+        seen = {}
+        for target in TARGET.finditer(text):
             for word in target.group(2).split():
                 path = listing.parent / word
-                if not word.endswith(".cpp") or not path.is_file():
+                if not word.endswith(".cpp") or word in alone or not path.is_file():
                     continue
                 for enclosing, name, number in unnamed_definitions(path):
-                    first = seen.setdefault((enclosing, name), path)
+                    first = seen.setdefault((target.group(1), enclosing, name), path)
                     if first != path:
                         yield (f"{path.relative_to(root).as_posix()}:{number}: {name} is also in the unnamed namespace of "
                                f"{first.relative_to(root).as_posix()}, of the same target; share it or rename one")

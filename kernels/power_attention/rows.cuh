@@ -229,8 +229,8 @@ inline constexpr int kRowStep = kRowThreads / kLanesPerRow;
 inline constexpr int kRowsPerLane = 4;  // kRowStep apart: so many loads are on their way at once
 inline constexpr int kRowsPerBlock = kRowStep * kRowsPerLane;
 
-// What the gradient kernels need to know of y and dy. Eight lanes read a row; the first of them own one row each in
-// what comes of it.
+// What the gradient kernels need to know of y and dy. Eight lanes read kRowsPerLane rows together; then each of the
+// first lanes writes what came of one of them, its "own".
 template <int kMaxHeadDim>
 __global__ void __launch_bounds__(kRowThreads) backward_rows_kernel(const __grid_constant__ AttentionArgs args) {
   constexpr int kMaxChunks = kMaxHeadDim / 8 / kLanesPerRow;

@@ -30,7 +30,7 @@ class Resume : public testing::Test {
     more.push_back(test::shipped_data());
     return run_program(test::tiny_train(run(), more));
   }
-  // What the run consists of and how it ended last stays as it was.
+  // Exit code, the message on stderr, nothing on stdout.
   void expect_refused(const ProgramResult& result, int exit_code, const std::string& message) const {
     EXPECT_EQ(result.exit_code, exit_code) << result.err;
     EXPECT_PRED2(contains, result.err, message);

@@ -16,11 +16,6 @@ namespace {
 using model::AttentionKernel;
 using torch::Tensor;
 
-struct Pass {
-  Tensor loss;
-  std::vector<Tensor> gradients;
-};
-
 model::GptOptions small_options() {
   model::GptOptions options;
   options.n_layer = 2;
@@ -34,30 +29,16 @@ model::GptOptions small_options() {
   return options;
 }
 
-Pass run_once(const model::GptOptions& options, torch::Device device) {
-  torch::manual_seed(1);
-  model::Gpt gpt(options);
-  gpt->to(device);
-  const Tensor tokens = random_tokens(2, 256, options.vocab_size).to(device);
-  const Tensor targets = random_tokens(2, 256, options.vocab_size, 8).to(device);
-  torch::manual_seed(5);  // of dropout
-  const Tensor loss = gpt->loss_sum(tokens, targets) / static_cast<double>(tokens.numel());
-  loss.backward();
-  Pass pass{loss.detach().cpu(), {}};
-  for (const Tensor& parameter : gpt->parameters()) pass.gradients.push_back(parameter.grad().cpu());
-  return pass;
-}
-
 TEST(GpuModel, AgreesWithTheCpuInFloat32AndStaysNearItInReducedPrecision) {
   SKIP_WITHOUT_GPU();
   model::GptOptions options = small_options();
-  const Pass exact = run_once(options, torch::kCPU);
+  const Pass exact = run_once(options, 256, torch::kCPU);
   const std::pair<torch::Dtype, double> cases[] = {
       {torch::kFloat32, 1e-4}, {torch::kBFloat16, 0.04}, {torch::kFloat16, 0.01}};
   for (const auto& [compute, tolerance] : cases) {
     SCOPED_TRACE(compute);
     options.compute_dtype = compute;
-    const Pass found = run_once(options, torch::kCUDA);
+    const Pass found = run_once(options, 256, torch::kCUDA);
     EXPECT_LE(relative_error(found.loss, exact.loss), tolerance / 10);
     for (size_t i = 0; i < exact.gradients.size(); ++i) {
       EXPECT_EQ(found.gradients[i].scalar_type(), torch::kFloat32);
@@ -72,9 +53,9 @@ TEST(GpuModel, RecomputedGradientsAreTheSameWithDropout) {
   options.attention = {AttentionKernel::kPower};  // softmax's backward adds in any order
   options.compute_dtype = torch::kBFloat16;
   options.dropout = 0.2;
-  const Pass kept = run_once(options, torch::kCUDA);
+  const Pass kept = run_once(options, 256, torch::kCUDA);
   options.recompute = true;
-  const Pass again = run_once(options, torch::kCUDA);
+  const Pass again = run_once(options, 256, torch::kCUDA);
   EXPECT_TRUE(torch::equal(kept.loss, again.loss));
   for (size_t i = 0; i < kept.gradients.size(); ++i) {
     EXPECT_TRUE(torch::equal(kept.gradients[i], again.gradients[i])) << "parameter " << i;

@@ -84,6 +84,11 @@ class LintIncludes(unittest.TestCase):
                 result = lint({**tree, **sources})
                 self.assertEqual(result.stdout.count("of the same target"), int(clash), result.stdout)
                 self.assertEqual(result.returncode, int(clash))
+                added_later = "power_test(m TORCH SOURCES a.cpp)\ntarget_sources(m PRIVATE b.cpp)\npower_test(n TORCH SOURCES c.cpp)"
+                result = lint({**tree, **sources, "tests/model/CMakeLists.txt": added_later})
+                self.assertEqual(result.stdout.count("of the same target"), int(clash), result.stdout)
+                result = lint({**tree, **sources, "tests/model/CMakeLists.txt": added_later + "\npower_cuda_sources(b.cpp)"})
+                self.assertEqual(result.returncode, 0, result.stdout)
 
 
 if __name__ == "__main__":

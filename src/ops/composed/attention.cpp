@@ -43,7 +43,7 @@ Tensor4 attention_backward(const OptTensor& dy, const OptTensor& dl, const at::T
   if (dy.has_value() && normalize) {
     // l here is the true one; times the factor its inverse is that of the computed weights.
     const at::Tensor sum = call.query_blocks(l.unsqueeze(-1), part, real) / factor;
-    r = sum.reciprocal().masked_fill_(sum == 0, 0);
+    r = reciprocal_or_zero(sum);
     const at::Tensor dy_rows = call.query_blocks(*dy, part, real);
     // Rounded as products will read it, see normalize_rows_backward.
     dn = (dy_rows * r).to(call.precision().operand).to(real);

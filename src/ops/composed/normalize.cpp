@@ -3,11 +3,8 @@
 #include <ATen/ATen.h>
 
 namespace power::ops {
-namespace {
 
 at::Tensor reciprocal_or_zero(const at::Tensor& x) { return x.reciprocal().masked_fill_(x == 0, 0); }
-
-}  // namespace
 
 Normalized normalize_rows(const at::Tensor& sums, Normalize kind, const at::Tensor& factor) {
   const int64_t columns = sums.size(-1) - 1;

@@ -15,6 +15,9 @@ struct Normalized {
 };
 Normalized normalize_rows(const at::Tensor& sums, Normalize kind, const at::Tensor& factor);  // sums (..., rows, E+1)
 
+// 1/x, and 0 where x is 0.
+at::Tensor reciprocal_or_zero(const at::Tensor& x);
+
 struct RowGradients {
   at::Tensor dn, dl;  // of the numerator (..., rows, E) and the denominator (..., rows)
 };
